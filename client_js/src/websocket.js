@@ -1,0 +1,31 @@
+/**
+ * @typedef {import('./wire.js').ServerFrame} ServerFrame
+ * @typedef {import('./wire.js').ClientFrame} ClientFrame
+ * @typedef {import('./wire.js').Hello} Hello
+ * @typedef {{frame: (frame: ServerFrame) => void, alive: () => void, closed: (code: number) => void }} Ear what a transport reports; `closed` comes once, and nothing after it
+ * @typedef {{send: (message: ClientFrame) => void, close: () => void}} Transport after `close` nothing is reported
+ * @typedef {(base: string, hello: Hello, ear: Ear) => Transport} Dial
+ */
+
+/** @type {Dial} */
+export function dialWebSocket(base, hello, ear) {
+  const socket = new WebSocket(new URL('updates', base).href.replace(/^http/, 'ws'), 'handrail.v1');
+  socket.onopen = () => send(hello);
+  socket.onmessage = ({ data }) => {
+    ear.alive();
+    ear.frame(JSON.parse(data));
+  };
+  socket.onclose = ({ code }) => ear.closed(code);
+
+  /** @param {ClientFrame} message */
+  function send(message) {
+    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  }
+  return {
+    send,
+    close() {
+      socket.onmessage = socket.onclose = null;
+      socket.close(1000);
+    },
+  };
+}

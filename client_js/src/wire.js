@@ -1,0 +1,37 @@
+// The messages of the live connection as types. Nothing here runs: the file is only ever imported by type comments.
+
+/**
+ * @typedef {{label: string, do: 'dismiss' | Record<string, unknown>}} Button
+ * @typedef {{message: string, title?: string, body?: string, actions?: Button[], style?: Record<string, unknown>,
+ *   variant?: string | null}} Block what fills a content slot
+ * @typedef {{type?: 'prompt', offset: number, id: string, message: string, kind: string, title?: string, body?: string,
+ *   actions?: Button[], anchor?: string | null, style?: Record<string, unknown>, expires_at?: string | null,
+ *   trigger?: string, variant?: string | null}} Prompt
+ * @typedef {{id: string, component?: string, skippable?: boolean, status?: string}} Step
+ * @typedef {{id: string, variant?: string | null, steps: Step[], position: number}} FlowView
+ *
+ * @typedef {Prompt & {type: 'prompt'}} PromptFrame
+ * @typedef {{type: 'withdraw', offset: number, id: string, reason: string}} WithdrawFrame
+ * @typedef {{type: 'content', offset: number, slot: string, block: Block | null}} ContentFrame
+ * @typedef {FlowView & {type: 'flow', offset: number, reason: string}} FlowFrame
+ * @typedef {{type: 'welcome', session: string | null, connection: string, epoch: string, offset: number,
+ *   recovered: boolean, heartbeat_s: number, flow: FlowView | null, slots: Record<string, Block>, prompts: Prompt[]
+ *   }} WelcomeFrame
+ * @typedef {{type: 'ack', up_to: string}} AckFrame
+ * @typedef {{type: 'error', code: string, message: string, fix: string, id?: string}} ErrorFrame
+ * @typedef {{type: 'bye', code: number, reconnect_ms: number}} ByeFrame
+ * @typedef {{type: 'pong'}} PongFrame
+ * @typedef {PromptFrame | WithdrawFrame | ContentFrame | FlowFrame} NumberedFrame
+ * @typedef {NumberedFrame | WelcomeFrame | AckFrame | ErrorFrame | ByeFrame | PongFrame} ServerFrame
+ *
+ * @typedef {{type: 'hello', token?: string, user_id?: string, anonymous_id?: string, device: string, tab: string,
+ *   epoch?: string, offset?: number, visible: boolean, idle_ms: number}} Hello
+ * @typedef {{type: 'track', id: string, name: string, properties: Record<string, unknown>, at?: string}} Track
+ * @typedef {{type: 'identify', id: string, traits: Record<string, unknown>}} Identify
+ * @typedef {{type: 'activity', visible: boolean, idle_ms: number}} Activity
+ * @typedef {{type: 'ping'}} Ping
+ * @typedef {Track | Identify} Kept a message that is kept until the server has acknowledged it
+ * @typedef {Hello | Kept | Activity | Ping} ClientFrame
+ */
+
+export {};

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Queue } from '../src/queue.js';
+
+const event = (id) => ({ type: 'track', id, name: 'feature_used', properties: {} });
+
+test('an ack settles the event it names and all before it', async () => {
+  const queue = new Queue();
+  const kept = ['a', 'b', 'c'].map((id) => queue.add(event(id), 0));
+  queue.acknowledge('b');
+  await Promise.all(kept.slice(0, 2));
+  assert.deepEqual(queue.unacknowledged(0).map((message) => message.id), ['c']);
+});
+
+test('an ack of something unknown settles nothing', () => {
+  const queue = new Queue();
+  queue.add(event('a'), 0);
+  queue.acknowledge('z');
+  assert.equal(queue.size, 1);
+});
+
+test('a refusal concerns one event and says why', async () => {
+  const queue = new Queue();
+  const refused = queue.add(event('a'), 0);
+  queue.add(event('b'), 0);
+  queue.refuse('a', 'too large');
+  await assert.rejects(refused, /too large/);
+  assert.equal(queue.size, 1);
+});
+
+test('beyond the bound the oldest gives way', async () => {
+  const queue = new Queue(2);
+  const [oldest] = ['a', 'b', 'c'].map((id) => queue.add(event(id), 0));
+  await assert.rejects(oldest, /More than 2 events/);
+  assert.deepEqual(queue.unacknowledged(0).map((message) => message.id), ['b', 'c']);
+});
+
+test('an event keeps its id when sent again, and says when it was made if it has waited', () => {
+  const queue = new Queue();
+  queue.add(event('a'), 1_000_000);
+  assert.deepEqual(queue.unacknowledged(1_000_500), [event('a')]);
+  assert.deepEqual(queue.unacknowledged(1_060_000), [{ ...event('a'), at: new Date(1_000_000).toISOString() }]);
+  assert.deepEqual(queue.find('a'), event('a'));
+});
+
+test('an identify that has waited carries no time', () => {
+  const queue = new Queue();
+  const message = { type: 'identify', id: 'a', traits: { plan: 'trial' } };
+  queue.add(message, 0);
+  assert.deepEqual(queue.unacknowledged(60_000), [message]);
+});
+
+test('what is abandoned is rejected', async () => {
+  const queue = new Queue();
+  const kept = queue.add(event('a'), 0);
+  queue.abandon('closed');
+  await assert.rejects(kept, /closed/);
+  assert.equal(queue.size, 0);
+});

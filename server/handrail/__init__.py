@@ -1,0 +1,1 @@
+"""Handrail: a real-time push server for adaptive onboarding."""

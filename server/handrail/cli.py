@@ -1,0 +1,196 @@
+"""The command line. Exit codes: 0 fine, 1 what was checked is wrong, 2 the call is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+
+from handrail import app as composition
+from handrail import serving
+from handrail.core.problems import Problem
+from handrail.core.program import Program
+from handrail.core.scenarios import Result, Scenario, run
+from handrail.core.scenarios import read_tests as scenarios_of
+from handrail.rulebook import is_test, load_sources, read_sources, read_tests
+from handrail.serving import OperatorError
+from handrail.settings import Role, Settings, SettingsError, table
+from handrail.store import StoreDown, StoreUnusable
+
+PARENT = "HANDRAIL_PARENT_PID"  # tells a child process whose child it is
+Format = Literal["text", "json", "github"]
+
+cli = typer.Typer(
+    name="handrail",
+    help="A real-time push server for adaptive onboarding.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _settings_help() -> str:
+    rows = table()
+    width = max(len(name) for name, _, _ in rows)
+    lines = [f"{name:<{width}}  {text}{f' [{default}]' if default else ''}" for name, default, text in rows]
+    return "\n".join(["\b", "Settings, from the environment (flags go before them):", *lines])
+
+
+@cli.command(epilog=_settings_help())
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="How many processes serve.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="Folder of rule files.")] = None,
+    redis: Annotated[str | None, typer.Option(help="URL of the store; without one Valkey is embedded.")] = None,
+    role: Annotated[Role | None, typer.Option(help="What this server does.")] = None,
+) -> None:
+    """Serve connections, HTTP, timers and webhooks."""
+    with _operator_errors():
+        flags = {"host": host, "port": port, "workers": workers, "rules": rules, "redis_url": redis, "role": role}
+        settings = Settings.from_environ(os.environ, **flags)
+        if refusals := settings.refusals():
+            raise SettingsError(refusals)
+        if not settings.rules.is_dir():
+            raise OperatorError(f"there is no rules folder '{settings.rules}': make it, or name another with --rules")
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
+    serving.log_to_stderr(settings.log_level)
+    serving.leave_on_sigterm()
+    listening = serving.bind(settings.host, settings.port)
+    where = serving.address(listening)
+    with listening, serving.store_url(settings) as url:
+        shared = settings.model_copy(update={"redis_url": url, "role": _effective_role(settings)})
+        asyncio.run(composition.preflight(shared))
+        os.environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
+        serving.run(
+            shared,
+            lambda: composition.build(shared, environ=os.environ),
+            factory="handrail.cli:child",
+            listening=listening,
+            ready=lambda: typer.echo(_greeting(settings, where)),
+        )
+
+
+def child() -> Any:
+    """The application of a child process, from the settings its parent left in the environment."""
+    serving.die_with_parent(int(os.environ[PARENT]))
+    settings = Settings.from_environ(os.environ)
+    serving.log_to_stderr(settings.log_level)
+    return composition.build(settings, environ=os.environ)
+
+
+@cli.command()
+def check(
+    rules: Annotated[Path, typer.Argument(help="A folder of rule files, or one file.", exists=True)],
+    format_: Annotated[Format, typer.Option("--format", help="How to print what was found.")] = "text",
+) -> None:
+    """Check rule files and print every problem at once, as file:line:col: message."""
+    sources = read_sources(rules.parent if is_test(rules) else rules)
+    loaded = load_sources(sources, os.environ)
+    scenarios, faults = _tests(rules, loaded.program)
+    problems = tuple(sorted((*loaded.problems, *faults)))
+    _print_problems(problems, format_)
+    if any(problem.severity == "error" for problem in problems):
+        raise typer.Exit(1)
+    if format_ == "text" and loaded.program is not None:
+        triggers, tests = _count(len(loaded.program.triggers), "trigger"), _count(len(scenarios), "test")
+        typer.echo(f"{_count(len(sources.texts), 'file')}, {triggers}, {tests}: fine")
+
+
+@cli.command()
+def test(
+    rules: Annotated[Path, typer.Argument(help="A folder of rule files with tests, or one *.test.yaml.", exists=True)],
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what each trigger did, and when.")] = False,
+) -> None:
+    """Run every *.test.yaml on a virtual clock."""
+    loaded = load_sources(read_sources(rules if rules.is_dir() else rules.parent), os.environ)
+    scenarios, faults = _tests(rules, loaded.program)
+    _print_problems((*loaded.problems, *faults), "text")
+    if loaded.program is None or faults:
+        raise typer.Exit(1)
+    results = [run(loaded.program, scenario) for scenario in scenarios]
+    for result in results:
+        _print_result(result, verbose=verbose)
+    failed = sum(not result.passed for result in results)
+    typer.echo(f"{_count(len(results), 'test')}, {failed} failed" if results else "no tests found")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _tests(rules: Path, program: Program | None) -> tuple[list[Scenario], tuple[Problem, ...]]:
+    """The tests beside the rules; without a program there is nothing to read them against."""
+    if program is None:
+        return [], ()
+    sources = read_tests(rules)
+    scenarios, problems = scenarios_of(sources.texts, program)
+    return scenarios, (*sources.unreadable, *problems)
+
+
+def _print_result(result: Result, *, verbose: bool) -> None:
+    scenario = result.scenario
+    typer.echo(f"{'ok' if result.passed else 'FAILED'}  {scenario.path}:{scenario.line}  {scenario.shape.test}")
+    for line in result.log if verbose or not result.passed else ():
+        typer.echo(f"      {line}")
+    for failure in result.failures:
+        typer.echo(f"    {failure.path}:{failure.line}: at {failure.at}")
+        typer.echo(f"      expected: {', '.join(failure.expected) or 'nothing'}")
+        typer.echo(f"      decided:  {', '.join(failure.decided) or 'nothing'}")
+
+
+def _print_problems(problems: tuple[Problem, ...], form: Format) -> None:
+    if form == "json":
+        typer.echo(msgspec.json.format(msgspec.json.encode(problems), indent=2).decode())
+        return
+    for problem in problems:
+        typer.echo(_annotation(problem) if form == "github" else str(problem))
+
+
+def _annotation(problem: Problem) -> str:
+    """The problem as a GitHub Actions workflow command."""
+    text = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    path = problem.path.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    return f"::{problem.severity} file={path},line={problem.line},col={problem.column}::{text}"
+
+
+def _greeting(settings: Settings, where: str) -> str:
+    if settings.role == "worker":
+        return f"Handrail's worker runs; its health is at {where}/readyz"
+    page = f" Open {where}/demo in a browser." if settings.with_demo else ""
+    return f"Handrail serves on {where}.{page} Stop with ctrl-C."
+
+
+def _effective_role(settings: Settings) -> Role:
+    """No worker can share an embedded store, so who owns one does the worker's part as well."""
+    return settings.role if settings.redis_url else "all"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def _operator_errors() -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as fault:
+        for line in fault.lines:
+            typer.echo(f"handrail: {line}", err=True)
+        raise typer.Exit(2) from None
+    except (OperatorError, StoreUnusable, StoreDown, ValueError) as fault:
+        typer.echo(f"handrail: {fault}", err=True)
+        raise typer.Exit(2) from None
+
+
+def main() -> None:
+    sys.exit(cli())

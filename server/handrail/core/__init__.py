@@ -1,0 +1,1 @@
+"""The functional core: pure decisions, no clock, no I/O, no randomness."""

@@ -1,0 +1,28 @@
+"""Kinds of `then`: one file each, where the YAML shape and its meaning stand together, joined here.
+
+An action runs once its trigger has fired and passed every cap. Raises TemplateFault when a text cannot be rendered.
+"""
+
+from __future__ import annotations
+
+from handrail.core.actions.content import ContentThen, FillSlot
+from handrail.core.actions.emit import EmitEvent, EmitThen
+from handrail.core.actions.flow import ChooseFlow, FlowThen
+from handrail.core.actions.prompt import PromptThen, ShowPrompt
+from handrail.core.actions.set import SetThen, SetTraits
+from handrail.core.actions.webhook import CallWebhook, WebhookThen
+from handrail.core.actions.withdraw import WithdrawPrompt, WithdrawThen
+
+Action = CallWebhook | ChooseFlow | EmitEvent | FillSlot | SetTraits | ShowPrompt | WithdrawPrompt
+Then = ContentThen | EmitThen | FlowThen | PromptThen | SetThen | WebhookThen | WithdrawThen
+THENS: dict[str, type[Then]] = {
+    "prompt": PromptThen,
+    "content": ContentThen,
+    "flow": FlowThen,
+    "webhook": WebhookThen,
+    "set": SetThen,
+    "emit": EmitThen,
+    "withdraw": WithdrawThen,
+}
+
+__all__ = ["THENS", "Action", "CallWebhook", "ShowPrompt", "Then", "WithdrawPrompt"]

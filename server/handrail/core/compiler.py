@@ -1,0 +1,157 @@
+"""What shapes are compiled with: the document they stand in, the names they may use, and where faults are put."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from handrail.core.expressions import Expression, ExpressionError, Expressions
+from handrail.core.problems import Problem, suggest
+from handrail.core.source import Document, Shape, validate
+from handrail.core.templates import Nested, Template, TemplateFault, Templates
+
+CONTEXT = ("user", "event", "now")  # what templates may name
+
+Model = TypeVar("Model", bound=Shape)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Every name the rule files define, by kind. `flows` maps a flow to its variants, `steps` are those of all flows."""
+
+    messages: frozenset[str] = frozenset()
+    segments: frozenset[str] = frozenset()
+    counters: frozenset[str] = frozenset()
+    webhooks: frozenset[str] = frozenset()
+    flows: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def flow_choices(self) -> list[str]:
+        return [*self.flows, *(f"{flow}/{variant}" for flow, variants in self.flows.items() for variant in variants)]
+
+
+class Compiler:
+    """Compiles the parts of one document; every fault is noted at its place and compiling goes on.
+
+    A path is a sequence of keys and indexes from the document's root, or from `root` where one was given.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        names: Names,
+        *,
+        expressions: Expressions,
+        templates: Templates,
+        problems: list[Problem],
+        root: tuple[str | int, ...] = (),
+    ) -> None:
+        self.document = document
+        self.names = names
+        self.problems = problems
+        self._expressions = expressions
+        self._templates = templates
+        self._root = root
+
+    def below(self, *path: str | int) -> Compiler:
+        return Compiler(
+            self.document,
+            self.names,
+            expressions=self._expressions,
+            templates=self._templates,
+            problems=self.problems,
+            root=(*self._root, *path),
+        )
+
+    def shape(self, model: type[Model], *path: str | int) -> Model | None:
+        """The value at the path as this shape, or None after noting what is wrong with it."""
+        value, problems = validate(model, self.document, at=(*self._root, *path))
+        self.problems.extend(problems)
+        return value
+
+    def condition(self, source: str | None, *path: str | int, event: bool = True) -> Expression | None:
+        return None if source is None else self._expression(source, "bool", event, path)
+
+    def expression(self, source: str, *path: str | int) -> Expression | None:
+        return self._expression(source, "any", True, path)
+
+    def template(self, source: str, *path: str | int) -> Template:
+        try:
+            template = self._templates.compile(source, CONTEXT)
+        except TemplateFault as fault:
+            self._template_fault(fault, source, path, "error")
+            return self._templates.compile("")
+        for warning in template.warnings:
+            self._template_fault(warning, source, path, "warning")
+        return template
+
+    def value_template(self, value: Any, *path: str | int, data: bool = False) -> Nested:
+        """A nested value whose texts are templates; with `data` they may also name the action's data."""
+        try:
+            return self._templates.compile_value(value, (*CONTEXT, "data") if data else CONTEXT)
+        except TemplateFault as fault:
+            self.error(fault.message, *path, *fault.path)
+            return self._templates.compile_value(None)
+
+    def attempt(self, parse: Callable[[str], Result], text: str, *path: str | int) -> Result | None:
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.error(str(error), *path)
+            return None
+
+    def refer(self, kind: str, name: str, names: Iterable[str], *path: str | int) -> None:
+        known = list(names)
+        if name not in known:
+            self.error(f"no {kind} is named '{name}'{suggest(name, known)}", *path)
+
+    def refer_flow(self, name: str, *path: str | int) -> None:
+        """Check `flow`, `flow/variant` or the name of a variant that only one flow has."""
+        if resolve_flow(name, self.names.flows) is None:
+            self.refer("flow or variant", name, self.names.flow_choices(), *path)
+
+    def unknown(self, kind: str, name: str, names: Iterable[str], *path: str | int) -> None:
+        known = list(names)
+        self.error(f"unknown {kind} '{name}'{suggest(name, known)}; known: {', '.join(known)}", *path)
+
+    def error(self, message: str, *path: str | int) -> None:
+        self._note(message, "error", path)
+
+    def warn(self, message: str, *path: str | int) -> None:
+        self._note(message, "warning", path)
+
+    def _note(self, message: str, severity: str, path: tuple[str | int, ...]) -> None:
+        place = self.document.value_place((*self._root, *path))
+        self.problems.append(Problem(self.document.path, place.line, place.column, message, severity))
+
+    def _template_fault(
+        self, fault: TemplateFault, source: str, path: tuple[str | int, ...], severity: Literal["error", "warning"]
+    ) -> None:
+        place = self.document.inner_place((*self._root, *path), source, fault.line, fault.column)
+        self.problems.append(self.document.problem(place, fault.message, severity=severity))
+
+    def _expression(
+        self, source: str, want: Literal["bool", "any"], event: bool, path: tuple[str | int, ...]
+    ) -> Expression | None:
+        try:
+            expression = self._expressions.compile(source, want=want, event=event)
+        except ExpressionError as error:
+            for fault in error.faults:
+                place = self.document.inner_place((*self._root, *path), source, fault.line, fault.column)
+                self.problems.append(self.document.problem(place, fault.message))
+            return None
+        for counter in sorted(expression.counters or ()):
+            self.refer("counter", counter, self.names.counters, *path)
+        for segment in sorted(expression.segments - self.names.segments):
+            self.warn(f"no segment is named '{segment}'{suggest(segment, self.names.segments)}", *path)
+        return expression
+
+
+def resolve_flow(name: str, flows: dict[str, tuple[str, ...]]) -> tuple[str, str | None] | None:
+    """(flow, variant or None) that a `flow:` value names, or None when it names nothing or more than one."""
+    flow, _, variant = name.partition("/")
+    if flow in flows:
+        return (flow, variant or None) if not variant or variant in flows[flow] else None
+    owners = [each for each, variants in flows.items() if name in variants]
+    return (owners[0], name) if len(owners) == 1 else None

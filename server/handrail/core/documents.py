@@ -1,0 +1,347 @@
+"""Rule files as text: YAML documents whose every key and value knows its line and column.
+
+The text is read as a stream of parser events, never composed by the library, so depth is bounded before anything is
+built. Plain scalars follow YAML 1.2's core schema: `on`, `no`, `1:30` and dates are text, `012` is twelve. What makes
+a file mean something other than what it shows is refused: anchors, aliases, merge keys, tags, repeated keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import yaml
+from msgspec import Struct, field
+
+from handrail.core.problems import Problem
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 32
+MAX_PROBLEMS = 100  # of one file: a file with more is of another kind
+MAX_INT = 2**53  # beyond it JSON readers in browsers lose digits
+
+Path = tuple[str | int, ...]
+
+
+class Place(NamedTuple):
+    """Line and column, both from 1."""
+
+    line: int
+    column: int
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DOCUMENT = re.compile(r"^(?=---(?:\s|$))", re.MULTILINE)
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+# What the parser says, in words an author can act on; the first that fits is taken.
+_WORDINGS = (
+    ("found a tab character", "a tab is used for indentation: use spaces"),
+    ("cannot start any token", "this character cannot start a value: put the value in quotes"),
+    ("mapping values are not allowed", "a ':' where none can be: indent the line to match, or put the value in quotes"),
+    ("did not find expected ',' or '}'", "a '{' is not closed, or a comma is missing"),
+    ("did not find expected ',' or ']'", "a '[' is not closed, or a comma is missing"),
+    ("expected node content", "a value is missing, or a bracket is not closed"),
+    ("expected '-' indicator", "this line does not belong to the list above it: check the indentation"),
+    ("did not find expected key", "expected a key here: check the indentation, and quote values that hold quotes"),
+    ("block sequence entries are not allowed", "a list item cannot start here: put it on a line of its own"),
+    ("could not find expected ':'", "a key without ':' after it"),
+    ("while scanning a quoted scalar", "a quoted text is not closed"),
+    ("escape", "an unknown escape in a double-quoted text: write \\\\ for a backslash, or use single quotes"),
+    ("while scanning a directive", "lines starting with '%' are not supported"),
+    ("directive", "lines starting with '%' are not supported"),
+    ("expected <document start>", "one document ends here and another starts without '---' between them"),
+    ("did not find expected <document start>", "this line belongs to no document: put '---' before it"),
+)
+
+
+class Document(Struct, frozen=True):
+    """One YAML document: `value` is plain data, `keys` and `values` say where each key and each value stands.
+
+    Paths are tuples of keys and indexes; places are (line, column), both from 1. `faulty` are the paths already
+    reported, whose values mean nothing.
+    """
+
+    path: str
+    value: dict[str, Any]
+    place: Place
+    keys: dict[Path, Place]
+    values: dict[Path, Place]
+    lines: list[str]
+    faulty: set[Path] = field(default_factory=set)
+
+    def value_place(self, at: Path = ()) -> Place:
+        """Where the value at a path stands; the nearest enclosing one's place if there is no such value."""
+        while at and at not in self.values:
+            at = at[:-1]
+        return self.values.get(at, self.place)
+
+    def key_place(self, at: Path) -> Place:
+        """Where the key at a path stands; for items of a list, where the item does."""
+        return self.keys.get(at) or self.value_place(at)
+
+    def inner_place(self, at: Path, text: str, line: int, column: int) -> Place:
+        """Where line and column of `text`, the string at a path, stand in the file.
+
+        Where folding or escapes make that unclear it is the place of the whole value.
+        """
+        top, left = start = self.value_place(at)
+        before = text.split("\n")[line - 1][: column - 1] if line <= text.count("\n") + 1 else ""
+        shown = self.lines[top - 1][left - 1 :] if top <= len(self.lines) else ""
+        if shown[:1] in ("|", ">"):
+            return self._block_place(top + line, before) or start
+        quote = 1 if shown[:1] in ("'", '"') else 0
+        return Place(top, left + quote + len(before)) if line == 1 and shown[quote:].startswith(before) else start
+
+    def _block_place(self, line: int, before: str) -> Place | None:
+        shown = self.lines[line - 1] if line <= len(self.lines) else ""
+        indent = len(shown) - len(shown.lstrip(" "))
+        return Place(line, indent + len(before) + 1) if shown[indent:].startswith(before) else None
+
+    def problem(self, place: Place, message: str, *, severity: str = "error") -> Problem:
+        return Problem(self.path, *place, message, severity)
+
+
+def read(path: str, text: str) -> tuple[list[Document], list[Problem]]:
+    """The documents of one file and everything wrong with them as YAML; a faulty document does not hide the others."""
+    refused = _refuse(path, text)
+    if refused:
+        return [], [refused]
+    documents: list[Document] = []
+    problems: list[Problem] = []
+    lines = text.split("\n")
+    line = 0
+    for chunk in _DOCUMENT.split(text):
+        reader = _Reader(path, lines, line)
+        reader.read(chunk)
+        documents += reader.documents
+        problems += reader.problems
+        if len(problems) >= MAX_PROBLEMS:
+            return documents, sorted(problems)[:MAX_PROBLEMS]
+        line += chunk.count("\n")
+    return documents, sorted(problems)
+
+
+def _refuse(path: str, text: str) -> Problem | None:
+    if len(text) > MAX_BYTES or len(text.encode(errors="replace")) > MAX_BYTES:
+        return Problem(path, 1, 1, f"the file is larger than {MAX_BYTES // 1024} KB: split it into several")
+    found = _FORBIDDEN.search(text, 1 if text.startswith("\ufeff") else 0)
+    if not found:
+        return None
+    line = text.count("\n", 0, found.start()) + 1
+    column = found.start() - text.rfind("\n", 0, found.start())
+    return Problem(
+        path, line, column, f"the character U+{ord(found[0]):04X} is not allowed in YAML: write it as an escape"
+    )
+
+
+class _StopError(Exception):
+    """The document cannot be read any further."""
+
+
+class _Open(Struct):
+    """A mapping or list being filled; `key` is the key whose value comes next, `seen` where each key first stood."""
+
+    path: Path
+    items: dict[str, Any] | list[Any]
+    key: str | None = None
+    seen: dict[str, Place] = field(default_factory=dict)
+
+
+class _Reader:
+    """Builds the documents of one chunk of text from parser events."""
+
+    def __init__(self, path: str, lines: list[str], line: int) -> None:
+        self.path, self.lines, self.line = path, lines, line
+        self.documents: list[Document] = []
+        self.problems: list[Problem] = []
+
+    def read(self, chunk: str) -> None:
+        try:
+            events = iter(yaml.parse(chunk, Loader=_LOADER))
+            for event in events:
+                if isinstance(event, yaml.DocumentStartEvent):
+                    self._document(events)
+        except _StopError:
+            pass
+        except yaml.MarkedYAMLError as error:
+            self._syntax(error)
+
+    def _document(self, events: Iterator[Any]) -> None:
+        self.keys: dict[Path, Place] = {}
+        self.values: dict[Path, Place] = {}
+        self.faulty: set[Path] = set()
+        self.odd: list[tuple[dict[str, Any], str]] = []  # values read over, and where they are
+        root = next(events)
+        place = self._place(root)
+        value = self._value(root, events)
+        for items, name in self.odd:
+            del items[name]
+        if isinstance(value, dict) and (value or not self.faulty):
+            document = Document(self.path, value, place, self.keys, self.values, self.lines, self.faulty)
+            self.documents.append(document)
+        elif value is not None and not self.faulty:
+            self._fault((), place, f"expected keys and values such as 'trigger: NAME', found {show(value)}")
+
+    def _value(self, root: Any, events: Iterator[Any]) -> Any:
+        """The node that starts with `root`, without recursion: `stack` holds the open mappings and lists."""
+        tops: list[Any] = []
+        stack = [_Open((), tops)]
+        self._enter(stack, root)
+        while len(stack) > 1:
+            event = next(events)
+            if isinstance(event, yaml.CollectionEndEvent):
+                stack.pop()
+                stack[-1].key = None
+            elif isinstance(stack[-1].items, dict) and stack[-1].key is None:
+                self._key(stack[-1], event, events)
+            else:
+                self._enter(stack, event)
+        return tops[0]
+
+    def _enter(self, stack: list[_Open], event: Any) -> None:
+        parent = stack[-1]
+        at = self._path(stack)
+        self.values.setdefault(at, self._place(event))
+        self._refuse(at, event)
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(stack) > MAX_DEPTH:
+                self._fault(at, self._place(event), f"nested deeper than {MAX_DEPTH} levels")
+                raise _StopError
+            items: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
+            self._put(parent, items)
+            stack.append(_Open(at, items))
+        else:
+            self._put(parent, self._scalar(at, event))
+            parent.key = None
+
+    def _path(self, stack: list[_Open]) -> Path:
+        parent = stack[-1]
+        if len(stack) == 1:
+            return ()
+        return (*parent.path, len(parent.items) if isinstance(parent.items, list) else str(parent.key))
+
+    def _put(self, parent: _Open, value: Any) -> None:
+        if isinstance(parent.items, list):
+            parent.items.append(value)
+        elif parent.key is not None:
+            parent.items.setdefault(parent.key, value)
+
+    def _key(self, parent: _Open, event: Any, events: Iterator[Any]) -> None:
+        place = self._place(event)
+        key = self._scalar((*parent.path, "?"), event) if isinstance(event, yaml.ScalarEvent) else None
+        if not isinstance(key, str) or self._merge(key, event):
+            parent.key = self._odd_key(parent, event, place, key)
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _StopError  # a list or mapping as a key: what follows cannot be placed
+            return
+        self._refuse((*parent.path, key), event)
+        parent.key = key
+        if key in parent.seen:
+            line = parent.seen[key][0]
+            self._fault((*parent.path, key), place, f"the key {show(key)} stands twice, first on line {line}")
+        else:
+            parent.seen[key] = self.keys[(*parent.path, key)] = place
+
+    def _merge(self, key: str, event: Any) -> bool:
+        return key == "<<" and not event.style
+
+    def _odd_key(self, parent: _Open, event: Any, place: Place, key: Any) -> str:
+        """Report a key that is no text, and a name under which its value can be read over."""
+        name = f"? {len(parent.seen)}"
+        if key == "<<":
+            message = "merge keys ('<<') are not supported: write the keys out"
+        elif isinstance(event, yaml.ScalarEvent):
+            message = f"a key must be text, found {show(key)}: put it in quotes"
+        elif isinstance(event, yaml.AliasEvent):
+            message = "anchors and aliases ('&', '*') are not supported: write the value out"
+        else:
+            message = "a key must be text, found a list or a mapping; a value starting with '{' needs quotes"
+        self._fault((*parent.path, name), place, message)
+        parent.seen[name] = place
+        self.faulty.add(parent.path)
+        if isinstance(parent.items, dict):
+            self.odd.append((parent.items, name))
+        return name
+
+    def _refuse(self, at: Path, event: Any) -> None:
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            message = "anchors and aliases ('&', '*') are not supported: write the value out, or put the text in quotes"
+            self._fault(at, self._place(event), message)
+        if getattr(event, "tag", None) is not None:
+            message = f"tags ('{event.tag}') are not supported: leave it out, or put the text in quotes"
+            self._fault(at, self._place(event), message)
+
+    def _scalar(self, at: Path, event: Any) -> Any:
+        if isinstance(event, yaml.AliasEvent):
+            return None
+        if event.style or event.tag is not None:
+            return event.value
+        try:
+            return resolve(event.value)
+        except ValueError as error:
+            self._fault(at, self._place(event), str(error))
+            return None
+
+    def _place(self, event: Any) -> Place:
+        return self._at(event.start_mark)
+
+    def _at(self, mark: Any) -> Place:
+        return Place(self.line + mark.line + 1, mark.column + 1)
+
+    def _fault(self, at: Path, place: Place, message: str) -> None:
+        self.faulty.add(at)
+        self.problems.append(Problem(self.path, *place, message))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise _StopError
+
+    def _syntax(self, error: yaml.MarkedYAMLError) -> None:
+        said = f"{error.problem or ''} {error.context or ''}"
+        wording = next((words for part, words in _WORDINGS if part in said), None)
+        opened = error.context_mark if any(part in said for part in ("quoted scalar", "flow", "simple key")) else None
+        place = self._at(opened or error.problem_mark or error.context_mark)
+        if self.lines[self.line].startswith("%"):
+            wording = "lines starting with '%' are not supported"
+        self.problems.append(Problem(self.path, *place, wording or f"not valid YAML: {said.strip()}"))
+
+
+def resolve(text: str) -> str | int | float | bool | None:
+    """The value of a plain scalar in YAML 1.2's core schema. Raises ValueError for numbers JSON cannot carry."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        if len(text) > 400:
+            raise ValueError("this number is too large: put it in quotes")
+        number = int(text, 8) if text[:2] == "0o" else int(text, 16) if text[:2] == "0x" else int(text)
+        if abs(number) > MAX_INT:
+            raise ValueError(f"the number {text[:40]} is too large to be exact: put it in quotes")
+        return number
+    if _NOT_FINITE.fullmatch(text):
+        raise ValueError(f"'{text}' is not a number that rules can use: put it in quotes if it is text")
+    if _FLOAT.fullmatch(text):
+        value = float(text)
+        if value in (float("inf"), float("-inf")):
+            raise ValueError(f"the number {text[:40]} is too large")
+        return value
+    return text
+
+
+def show(value: Any) -> str:
+    """How a value is called in a message: `'text'`, `3`, `a list`."""
+    if isinstance(value, str):
+        return f"'{value}'" if len(value) <= 40 else f"'{value[:37]}…'"
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    return "a list" if isinstance(value, list) else "a mapping"

@@ -1,0 +1,103 @@
+"""Durations (`90s`, `1h30m`) and limits (`3 per 7d`) as rule files write them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from msgspec import Struct
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
+LONGEST = 10 * 365 * UNITS["d"]  # ten years: beyond it a deadline is a slip of the pen
+
+_DURATION = re.compile(r"(?=[0-9])(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
+_LIMIT = re.compile(r"([0-9]+) +per +(\S+)")
+
+
+def parse_duration(text: str) -> int:
+    """Milliseconds of a duration such as `90s` or `3d7h30m`. Raises ValueError with a text for the author."""
+    found = _DURATION.fullmatch(text)
+    if not found or len(text) > 40:
+        raise ValueError(
+            f"'{text[:40]}' is not a duration: write whole numbers with s, m, h, d, largest first, as 90s or 1h30m"
+        )
+    total = sum(int(digits) * size for digits, size in zip(found.groups(), UNITS.values(), strict=True) if digits)
+    if total > LONGEST:
+        raise ValueError(f"'{text}' is longer than ten years (3650d), the longest duration there is")
+    return total
+
+
+def format_duration(ms: int) -> str:
+    """The shortest way to write a duration, rounded down to whole seconds: `1h30m`, `0s`."""
+    parts = []
+    for unit, size in UNITS.items():
+        count, ms = divmod(ms, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+class Limit(Struct, frozen=True):
+    """At most `count` times `per` session, per sliding window of `window` milliseconds, or ever."""
+
+    count: int
+    per: Literal["session", "window", "ever"]
+    window: int | None = None
+
+    def __str__(self) -> str:
+        if self.per == "ever":
+            return "once" if self.count == 1 else f"{self.count} ever"
+        return f"{self.count} per {'session' if self.window is None else format_duration(self.window)}"
+
+
+ONCE = Limit(1, "ever")
+
+
+def parse_limit(text: str) -> Limit:
+    """A limit from `1 per session`, `3 per 7d` or `once`. Raises ValueError with a text for the author."""
+    if text == "once":
+        return ONCE
+    found = _LIMIT.fullmatch(text) if len(text) <= 60 else None
+    if not found:
+        raise ValueError(
+            f"'{text[:60]}' is not a limit: write 'once', or a number and a span, as '1 per session', '3 per 7d'"
+        )
+    count, span = int(found[1]), found[2]
+    if span == "session":
+        return Limit(count, "session")
+    window = parse_duration(span)
+    if not window:
+        raise ValueError(f"'{text}': the span of a limit must be longer than 0s")
+    return Limit(count, "window", window)
+
+
+def _read_duration(value: Any) -> int:
+    if not isinstance(value, str):
+        raise PydanticCustomError("duration_type", "a duration was expected")
+    return parse_duration(value)
+
+
+def _read_limit(value: Any) -> Limit:
+    if not isinstance(value, str):
+        raise PydanticCustomError("limit_type", "a limit was expected")
+    return parse_limit(value)
+
+
+def _read_limits(value: Any) -> tuple[Limit, ...]:
+    return tuple(_read_limit(item) for item in value) if isinstance(value, list) else (_read_limit(value),)
+
+
+# Fields of rule files: a YAML string becomes milliseconds, one limit or a list of them a tuple.
+Duration = Annotated[
+    int,
+    PlainValidator(_read_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}),
+]
+Limits = Annotated[
+    tuple[Limit, ...],
+    PlainValidator(_read_limits),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+OneLimit = Annotated[Limit, PlainValidator(_read_limit), WithJsonSchema({"type": "string"})]

@@ -1,0 +1,268 @@
+"""The one verb: `step` takes a user's state and an event and returns the next state, what to do, and why.
+
+Pure: the same program, state, event and `now` give the same Step, everywhere and always. What fell due before the
+event comes to pass before it; what the event makes due at once, after it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from handrail.core import events as ev
+from handrail.core.arbiter import Candidate, settle
+from handrail.core.counters import prune
+from handrail.core.deadlines import AWAY, EXPIRY, FALL, IDLE, SESSION, WAIT, alarm, deadlines
+from handrail.core.effects import Considered, Effect
+from handrail.core.events import Event
+from handrail.core.flows import assemble, view
+from handrail.core.frames import Block, FlowView, Prompt
+from handrail.core.program import Program
+from handrail.core.prompts import handle
+from handrail.core.scope import NOTHING, Occurrence, Scope
+from handrail.core.state import SEEN_FOR, SEEN_MAX, Connection, State, Wait
+from handrail.core.turn import Turn
+from handrail.core.visits import count_event, end_session, is_late, touch
+
+__all__ = ["Step", "alarm", "fresh", "snapshot", "step"]
+
+INSTANTS = 1_000  # distinct due instants worked off in one step; the alarm brings the rest
+
+
+class Step(Struct, frozen=True):
+    """`state` after the event (its `version` untouched), effects in order, and a line for each trigger considered."""
+
+    state: State
+    effects: tuple[Effect, ...] = ()
+    trace: tuple[Considered, ...] = ()
+
+
+def fresh(program: Program, user: str, epoch: str, now: int) -> State:
+    """The state of a user never seen. `epoch` must differ from any this user had before."""
+    state = State(user=user, epoch=epoch, first_seen=now)
+    flow = program.flow_of(None)
+    state.flow = assemble(flow, Scope(state, program.counters, NOTHING, now), None) if flow else None
+    return state
+
+
+def snapshot(program: Program, state: State, now: int) -> tuple[FlowView | None, dict[str, Block], tuple[Prompt, ...]]:
+    """What the user's pages should show at `now`: flow, slots, and prompts not yet expired."""
+    flow = program.flow_of(state.flow)
+    shown = state.prompt
+    visible = shown is not None and not (shown.expires and shown.expires <= now)
+    return (
+        view(flow, state.flow, state.steps) if flow and state.flow and state.flow.id == flow.name else None,
+        dict(state.slots),
+        (shown.prompt,) if shown and visible else (),
+    )
+
+
+def step(program: Program, state: State, event: Event, now: int) -> Step:
+    """Decide what this event means for this user. An event id that was applied before changes nothing."""
+    if event.id and event.id in state.seen:
+        return Step(state)
+    turn = Turn(program, state.fork(), now)
+    _catch_up_with_rules(turn)
+    _elapse(turn, until=min(event.at, now))
+    if event.id:
+        _remember(turn.state, event.id, now)
+    turn.state.first_seen = min(turn.state.first_seen, event.at)
+    _apply(turn, event)
+    settle(turn)
+    turn.late = False
+    _elapse(turn, until=now)
+    return Step(turn.state, tuple(turn.effects), tuple(turn.trace))
+
+
+def _apply(turn: Turn, event: Event) -> None:
+    match event:
+        case ev.Track():
+            _track(turn, event)
+        case ev.Identify():
+            turn.late = is_late(turn, event.at)
+            touch(turn, event.at)
+            _learn(turn, event.context)
+            turn.set_traits(event.traits)
+        case ev.Consent():
+            turn.state.consents.update(event.purposes)
+            turn.touched.add("user.consents")
+        case ev.Connected():
+            _connect(turn, event)
+        case ev.Disconnected():
+            turn.state.connections.pop(event.connection, None)
+        case ev.Activity():
+            _activity(turn, event)
+        case ev.Alarm():
+            for name, connection in list(turn.state.connections.items()):
+                if connection.node in event.lost_nodes:
+                    del turn.state.connections[name]
+
+
+def _track(turn: Turn, event: ev.Track) -> None:
+    turn.late = is_late(turn, event.at)
+    if event.name != "prompt_shown":
+        touch(turn, event.at)
+    count_event(turn)
+    _learn(turn, event.context)
+    _follow_steps(turn, event.name, event.properties)
+    if event.name in ev.PROMPT_EVENTS:
+        handle(turn, event)
+    turn.happen(
+        Occurrence(
+            keys=(f"event:{event.name}",),
+            name=event.name,
+            at=event.at,
+            properties=event.properties,
+            context=event.context,
+            late=turn.late,
+        )
+    )
+
+
+def _learn(turn: Turn, context: dict[str, Any]) -> None:
+    """Locale and time zone, where the profile does not say and the event's context does."""
+    told = {key: context[key] for key in ("locale", "timezone") if isinstance(context.get(key), str)}
+    turn.set_traits({key: value for key, value in told.items() if key not in turn.state.traits})
+
+
+def _follow_steps(turn: Turn, name: str, properties: dict[str, Any]) -> None:
+    """`step_viewed`, `step_completed`, `step_skipped`; what is done is not undone by a later view or skip."""
+    step_id, status = properties.get("step"), name.removeprefix("step_")
+    if not name.startswith("step_") or status not in ("viewed", "completed", "skipped") or not isinstance(step_id, str):
+        return
+    weight = {"": 0, "viewed": 1, "skipped": 2, "completed": 3}
+    if weight[status] > weight.get(turn.state.steps.get(step_id, ""), 0):
+        turn.state.steps[step_id] = status
+        turn.touched.add("user.steps")
+
+
+def _connect(turn: Turn, event: ev.Connected) -> None:
+    turn.state.connections[event.connection] = Connection(event.node, event.device, event.tab, event.visible)
+    if event.idle_ms < turn.program.policy.session_idle:
+        touch(turn, event.at - event.idle_ms)
+
+
+def _activity(turn: Turn, event: ev.Activity) -> None:
+    connection = turn.state.connections.get(event.connection)
+    appeared = event.visible and connection is not None and not connection.visible
+    if connection is not None and connection.visible != event.visible:
+        turn.state.connections[event.connection] = replace(connection, visible=event.visible)
+    if event.visible:
+        touch(turn, event.at if appeared else event.at - event.idle_ms)
+
+
+def _elapse(turn: Turn, *, until: int) -> None:
+    """Work off everything due by `until`, instant by instant, earliest first."""
+    for _ in range(INSTANTS):
+        pending = list(deadlines(turn.program, turn.state))
+        instant = min((due for due, _ in pending), default=until + 1)
+        if instant > until:
+            return
+        woken: list[Candidate] = []
+        for kind in sorted({kind for due, kind in pending if due == instant}):
+            woken += _pass(turn, kind, instant)
+        settle(turn, woken)
+
+
+def _pass(turn: Turn, kind: int, instant: int) -> list[Candidate]:
+    """One thing that fell due comes to pass; the triggers it makes true."""
+    state = turn.state
+    if kind == EXPIRY:
+        turn.withdraw("expired")
+    elif kind == SESSION:
+        end_session(turn)
+    elif kind == FALL:
+        _fall(turn, instant)
+    elif kind == WAIT:
+        return _end_waits(turn, instant)
+    elif kind == IDLE:
+        span = state.idle_done = instant - state.last_activity
+        return [(each, _silence("idle", instant, span)) for length, each in turn.program.idle if length == span]
+    elif kind == AWAY:
+        span = state.away_done = instant - state.last_activity
+        return [(each, _silence("away", instant, span)) for length, each in turn.program.away if length == span]
+    return []
+
+
+def _silence(name: str, at: int, span: int) -> Occurrence:
+    return Occurrence(keys=(), name=name, at=at, properties={"for_s": span // 1000})
+
+
+def _fall(turn: Turn, instant: int) -> None:
+    """Sliding counts that segments read fell by time alone."""
+    for name, tally in turn.state.counters.items():
+        if name in turn.program.watched:
+            kept = prune(turn.program.watched[name], tally, now=instant)
+            if kept != tally:
+                turn.state.counters[name] = kept
+                turn.touched.add(f"user.counters.{name}")
+
+
+def _end_waits(turn: Turn, instant: int) -> list[Candidate]:
+    over = [wait for wait in turn.state.waits if wait.due <= instant]
+    turn.state.waits = turn.state.waits[len(over) :]
+    woken = []
+    for wait in over:
+        if wait.message:
+            _show_again(turn, wait)
+        elif wait.trigger in turn.program.triggers:
+            occurrence = Occurrence(keys=(), name=wait.name, at=instant, properties=wait.properties)
+            woken.append((turn.program.triggers[wait.trigger], occurrence))
+    return woken
+
+
+def _show_again(turn: Turn, wait: Wait) -> None:
+    """A snoozed message's time has come. The user asked for it, so no cap counts it; one on the screen comes first."""
+    message = turn.program.messages.get(wait.message)
+    if message is None:
+        return
+    if turn.state.prompt is not None:
+        turn.note(
+            wait.trigger, "suppressed", reason="busy", detail=f"snoozed '{wait.message}': another is on the screen"
+        )
+        return
+    turn.show(message, wait.trigger, NOTHING)
+    turn.note(wait.trigger, "fired", detail=f"snoozed '{wait.message}' is back")
+
+
+def _catch_up_with_rules(turn: Turn) -> None:
+    """After a change of rules: every segment is judged afresh, and pending waits go on as their trigger says."""
+    state, program = turn.state, turn.program
+    if state.rules == program.version and state.version:
+        return
+    turn.reason = "rules" if state.rules else ""
+    state.rules = program.version
+    turn.touched.update(program.segments_reading)
+    gone = set(state.segments) - {segment.name for segment in program.segments} - set(state.pinned)
+    if gone:
+        state.segments = tuple(name for name in state.segments if name not in gone)
+    state.waits = tuple(
+        sorted((kept for wait in state.waits for kept in _carry(turn, wait)), key=lambda each: each.due)
+    )
+
+
+def _carry(turn: Turn, wait: Wait) -> list[Wait]:
+    """The wait under the present rules: kept, begun again, or (an empty list) cancelled."""
+    trigger = turn.program.triggers.get(wait.trigger)
+    if wait.message or (trigger and (trigger.rule == wait.rule or trigger.on_change == "finish")):
+        return [wait]
+    if trigger is None or trigger.on_change == "cancel" or wait.hook >= len(trigger.hooks):
+        return []
+    span = getattr(trigger.hooks[wait.hook], "span", None)
+    return [] if span is None else [replace(wait, due=turn.now + span, rule=trigger.rule)]
+
+
+def _remember(state: State, event_id: str, now: int) -> None:
+    """Note that the event was applied, forgetting what is too old or too many."""
+    seen = state.seen
+    seen[event_id] = now
+    stale = (
+        [each for each, at in seen.items() if at <= now - SEEN_FOR]
+        if next(iter(seen.values())) <= now - SEEN_FOR
+        else []
+    )
+    stale += list(seen)[: len(seen) - len(stale) - SEEN_MAX] if len(seen) - len(stale) > SEEN_MAX else []
+    for each in stale:
+        seen.pop(each, None)

@@ -1,0 +1,88 @@
+"""What can happen to a user: the only inputs of `step` besides the program, the state and the time.
+
+All times are whole milliseconds since the Unix epoch, UTC. `at` is when the thing happened, already corrected for
+clock skew and never later than the moment of receipt; `now`, given to `step`, is the moment of deciding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+
+class Track(Struct, frozen=True, kw_only=True, tag="track"):
+    """The user did something. `id` is the sender's message id: the same id is applied once."""
+
+    id: str
+    name: str
+    at: int
+    properties: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+class Identify(Struct, frozen=True, kw_only=True, tag="identify"):
+    """Traits of the user became known; a trait set to None is removed."""
+
+    id: str
+    at: int
+    traits: dict[str, Any]
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+class Consent(Struct, frozen=True, kw_only=True, tag="consent"):
+    """The user allowed (True) or refused (False) purposes."""
+
+    id: str
+    at: int
+    purposes: dict[str, bool]
+
+
+class Connected(Struct, frozen=True, kw_only=True, tag="connected"):
+    """A connection opened; the user was last active `idle_ms` before `at`."""
+
+    id: str
+    at: int
+    connection: str
+    node: str
+    device: str = ""
+    tab: str = ""
+    visible: bool = True
+    idle_ms: int = 0
+
+
+class Disconnected(Struct, frozen=True, kw_only=True, tag="disconnected"):
+    """A connection closed."""
+
+    id: str
+    at: int
+    connection: str
+
+
+class Activity(Struct, frozen=True, kw_only=True, tag="activity"):
+    """An edge of activity or visibility on one connection; the user was last active `idle_ms` before `at`."""
+
+    id: str
+    at: int
+    connection: str
+    visible: bool
+    idle_ms: int = 0
+
+
+class Alarm(Struct, frozen=True, kw_only=True, tag="alarm"):
+    """Time passed: whatever fell due by `now` happens. Also sent when the rules changed or a node died.
+
+    `lost_nodes` are processes known to be dead; connections they held are dropped.
+    """
+
+    at: int
+    id: str = ""
+    lost_nodes: tuple[str, ...] = ()
+
+
+Event = Track | Identify | Consent | Connected | Disconnected | Activity | Alarm
+
+# Made by the server while deciding; they wake triggers and are never sent in from outside.
+SERVER_EVENTS = frozenset({"session_started", "session_ended", "segment_entered", "segment_left"})
+# What a user does with a prompt. All but `prompt_shown` are activity.
+PROMPT_EVENTS = frozenset({"prompt_shown", "prompt_clicked", "prompt_dismissed", "prompt_snoozed", "prompt_completed"})

@@ -1,0 +1,286 @@
+"""Conditions and values of rule files, in CEL. The only module that knows the CEL library.
+
+`Expressions.compile` refuses, with line and column, what could never work: unknown names, wrong types, bad regex and
+duration literals. What an expression reads is taken from its checked syntax tree, so that only that is computed.
+An evaluation never raises: a missing property or a wrong type is an outcome with an error text.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .pyi but no py.typed
+from msgspec import Struct
+
+from handrail.core.complaints import faults, retell
+from handrail.core.syntax import Node, parse_tree
+
+MAX_SOURCE = 2_000  # characters; bounds what one expression can cost
+
+_T = cel.Type
+_VARIABLES: dict[str, cel.Type] = {
+    "user.id": _T.STRING,
+    "user.traits": _T.Map(_T.STRING, _T.DYN),
+    "user.segments": _T.List(_T.STRING),
+    "user.sessions": _T.INT,
+    "user.session.id": _T.STRING,
+    "user.session.started": _T.TIMESTAMP,
+    "user.session.length": _T.DURATION,
+    "user.session.events": _T.INT,
+    "user.counters": _T.Map(_T.STRING, _T.INT),
+    "user.steps": _T.Map(_T.STRING, _T.STRING),
+    "user.flow.id": _T.STRING,
+    "user.flow.variant": _T.STRING,
+    "user.flow.position": _T.INT,
+    "user.goals": _T.List(_T.STRING),
+    "user.persona": _T.STRING,
+    "user.consents": _T.Map(_T.STRING, _T.BOOL),
+    "user.locale": _T.STRING,
+    "user.timezone": _T.STRING,
+    "user.first_seen": _T.TIMESTAMP,
+    "user.last_visit": _T.TIMESTAMP,
+    "now": _T.TIMESTAMP,
+}
+_EVENT_VARIABLES: dict[str, cel.Type] = {
+    "event.name": _T.STRING,
+    "event.properties": _T.Map(_T.STRING, _T.DYN),
+    "event.context": _T.Map(_T.STRING, _T.DYN),
+}
+_MAPS = frozenset({"user.traits", "user.counters", "user.steps", "user.consents", "event.properties", "event.context"})
+_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+VARIABLES = frozenset({*_VARIABLES, *_EVENT_VARIABLES})
+
+# What the library and its bindings raise on data that CEL cannot hold, such as a lone surrogate.
+_EVALUATION_ERRORS = (RuntimeError, ValueError, TypeError, OverflowError, SystemError)
+
+
+class Fault(Struct, frozen=True, order=True):
+    """Something wrong with an expression; line and column count from 1 within its source."""
+
+    line: int
+    column: int
+    message: str
+
+
+class ExpressionError(Exception):
+    """An expression that cannot be used; `faults` are all that is wrong with it, at least one."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{fault.line}:{fault.column}: {fault.message}" for fault in self.faults))
+
+
+class Scope(Protocol):
+    """Where expressions get the values of their variables."""
+
+    def variable(self, name: str, keys: frozenset[str] | None) -> object:
+        """The value of a variable such as `user.traits`.
+
+        For a map, `keys` are the only entries that will be looked at (None: any); counters must have them all.
+        Timestamps are aware datetimes in UTC, durations timedeltas, all else plain JSON values.
+        """
+
+
+class Outcome(Struct, frozen=True):
+    """What an expression came to: a plain JSON value, or None and the reason why there is none."""
+
+    value: Any
+    error: str | None = None
+
+
+class Expression:
+    """A compiled expression.
+
+    `reads` are the variables it reads, and for a constant key of a map also `user.traits.plan`; `keys` the constant
+    keys of each map read (None: a key is computed); `counters` those of `user.counters`; `segments` the names it tests
+    with `in user.segments`; `places` where each of `reads` first stands, as (line, column) in the source.
+    """
+
+    __slots__ = ("_compiled", "_wanted", "counters", "keys", "places", "reads", "segments", "source")
+
+    def __init__(self, source: str, compiled: cel.Expression, tree: Node) -> None:
+        self.source = source
+        self._compiled = compiled
+        uses = list(_uses(tree))
+        variables = {name for name, _, _ in uses}
+        self.keys = {name: _keys(name, uses) for name in sorted(variables & _MAPS)}
+        self.counters = self.keys.get("user.counters", frozenset())
+        self.segments = frozenset(key for name, key, _ in uses if name == "user.segments" and key is not None)
+        self.places: dict[str, tuple[int, int]] = {}
+        for name, key, at in uses:
+            place = _place(source, at)
+            self.places.setdefault(name, place)
+            if key is not None and name in _MAPS:
+                self.places.setdefault(f"{name}.{key}", place)
+        self.reads = frozenset(self.places)
+        self._wanted = tuple((name, self.keys.get(name)) for name in sorted(variables))
+
+    def __repr__(self) -> str:
+        return f"Expression({self.source!r})"
+
+    def holds(self, scope: Scope) -> tuple[bool, str]:
+        """Whether a condition is true, and if an error made it false, which."""
+        result = self._evaluate(scope)
+        if isinstance(result, str):
+            return False, result
+        value = result.value()
+        if value is True or value is False:
+            return value, ""
+        return False, retell(str(value))
+
+    def evaluate(self, scope: Scope) -> Outcome:
+        """The value as plain JSON: timestamps as ISO 8601, durations as `90s`, bytes as base64."""
+        result = self._evaluate(scope)
+        if isinstance(result, str):
+            return Outcome(None, result)
+        if result.type() == _T.ERROR:
+            return Outcome(None, retell(str(result.value())))
+        try:
+            return Outcome(_plain(result.plain_value()))
+        except _EVALUATION_ERRORS as error:
+            return Outcome(None, str(error))
+
+    def _evaluate(self, scope: Scope) -> Any:
+        """The library's value, or the text of what kept it from evaluating."""
+        data: dict[str, object] = {}
+        for name, keys in self._wanted:
+            value = scope.variable(name, keys)
+            # The library converts all it is given: of a map, give it only what can be looked at.
+            if keys is not None and isinstance(value, Mapping):
+                value = {key: value[key] for key in keys if key in value}
+            data[name] = value
+        try:
+            return self._compiled.eval(data=data)
+        except _EVALUATION_ERRORS as error:
+            return f"a value cannot be used in an expression: {error}"
+
+
+class Expressions:
+    """Compiles expressions against the names of the rule language."""
+
+    def __init__(self) -> None:
+        self._lonely = cel.NewEnv(variables=_VARIABLES)
+        self._eventful = cel.NewEnv(variables={**_VARIABLES, **_EVENT_VARIABLES})
+        literal = cel.NewEnv(variables={"text": _T.STRING})
+        # Literals that the compiler lets pass and evaluation would refuse, each time.
+        self._literals = {
+            "matches": literal.compile("''.matches(text)"),
+            "duration": literal.compile("duration(text)"),
+            "timestamp": literal.compile("timestamp(text)"),
+        }
+
+    def compile(self, source: str, *, want: Literal["bool", "any"] = "bool", event: bool = True) -> Expression:
+        """Check and compile; without `event` there is none to look at. Raises ExpressionError with every fault."""
+        self._refuse(source)
+        try:
+            compiled = (self._eventful if event else self._lonely).compile(source)
+            tree = parse_tree(compiled.serialize())
+        except RuntimeError as error:
+            known = [*_VARIABLES, *(_EVENT_VARIABLES if event else ())]
+            raise ExpressionError(Fault(*each) for each in faults(str(error), source, known)) from error
+        wrong = [Fault(*_place(source, at), message) for at, message in self._wrong(tree)]
+        if want == "bool" and compiled.return_type() != _T.BOOL:
+            wrong.append(Fault(1, 1, _not_a_condition(compiled.return_type().name(), source)))
+        if wrong:
+            raise ExpressionError(wrong)
+        return Expression(source, compiled, tree)
+
+    def _refuse(self, source: str) -> None:
+        if not source.strip():
+            raise ExpressionError([Fault(1, 1, "the expression is empty")])
+        if len(source) > MAX_SOURCE:
+            raise ExpressionError([Fault(1, 1, f"longer than {MAX_SOURCE} characters: make it a segment or a counter")])
+        odd = _ODD.search(source)
+        if odd:
+            raise ExpressionError(
+                [Fault(*_place(source, odd.start()), f"the character U+{ord(odd[0]):04X} cannot be used")]
+            )
+
+    def _wrong(self, tree: Node) -> Iterator[tuple[int | None, str]]:
+        """What the type checker lets pass: loops in loops and literals that are wrong whatever the data."""
+        for node, inside in _with_loops(tree, inside=False):
+            if node.kind == "loop" and inside:
+                yield node.at, "a loop (map, filter, all, exists, exists_one) inside another is not allowed"
+            elif node.kind == "call" and node.name in self._literals and node.parts:
+                literal = node.parts[-1]
+                if literal.kind == "constant" and isinstance(literal.value, str):
+                    result = self._literals[node.name].eval(data={"text": literal.value})
+                    if result.type() == _T.ERROR:
+                        yield literal.at, f"'{literal.value}': {retell(str(result.value()))}"
+
+
+def _with_loops(node: Node, *, inside: bool) -> Iterator[tuple[Node, bool]]:
+    """Every node, and whether a loop would run it many times."""
+    yield node, inside
+    for index, part in enumerate(node.parts):
+        yield from _with_loops(part, inside=inside or (node.kind == "loop" and index > 0))
+
+
+def _not_a_condition(kind: str, source: str) -> str:
+    if kind == "DYN":
+        shown = source if len(source) <= 60 else "…"
+        return f"this can be of any type, and a condition must be true or false: compare it, as {shown} == true"
+    return f"a condition must be true or false, this is {kind}: compare it with something"
+
+
+def _uses(node: Node) -> Iterator[tuple[str, str | None, int | None]]:
+    """(variable, constant key or None, offset) of every place where a variable is read.
+
+    For a list the key is the text that `in` looks for.
+    """
+    variable, key, rest = _use(node)
+    if variable is not None:
+        yield variable.name, key, None if variable.at is None else variable.at - max(variable.name.rfind("."), 0)
+    for part in rest:
+        yield from _uses(part)
+
+
+def _use(node: Node) -> tuple[Node | None, str | None, tuple[Node, ...]]:
+    """The variable that a node reads by itself, with its key, and the nodes still to look at."""
+    match node:
+        case Node(kind="name", name=name) if name in VARIABLES:
+            return node, None, ()
+        case Node(kind="select", name=field, parts=(Node(kind="name", name=name) as variable,)) if name in _MAPS:
+            return variable, field, ()
+        case Node(kind="call", name="_[_]", parts=(Node(kind="name", name=name) as variable, Node(value=str(key)))):
+            return (variable, key, ()) if name in _MAPS else (None, None, node.parts)
+        case Node(kind="call", name="@in", parts=(Node(value=str(key)), Node(kind="name", name=name) as variable)):
+            return (variable, key, ()) if name in VARIABLES else (None, None, node.parts)
+    return None, None, node.parts
+
+
+def _keys(name: str, uses: list[tuple[str, str | None, int | None]]) -> frozenset[str] | None:
+    keys = {key for variable, key, _ in uses if variable == name}
+    return None if None in keys else frozenset(key for key in keys if key is not None)
+
+
+def _place(source: str, at: int | None) -> tuple[int, int]:
+    """Line and column of an offset, both from 1."""
+    at = at or 0
+    return source.count("\n", 0, at) + 1, at - source.rfind("\n", 0, at)
+
+
+def _plain(value: Any) -> Any:
+    """A CEL value as JSON has it. Raises ValueError for what JSON cannot carry."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("the result is not a finite number")
+        return value
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(_plain(key)): _plain(item) for key, item in value.items()}
+    raise ValueError("the result is a type, not a value")

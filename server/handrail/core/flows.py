@@ -1,0 +1,122 @@
+"""Flows: the steps of an onboarding, assembled for a user from modules; what is done stays done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from handrail.core.compiler import Compiler
+from handrail.core.counters import Name
+from handrail.core.expressions import Expression
+from handrail.core.frames import FlowView, StepView
+from handrail.core.scope import Scope
+from handrail.core.source import Shape
+from handrail.core.state import FlowChoice
+
+DONE = ("completed", "skipped")
+
+
+class StepShape(Shape):
+    id: Name
+    component: str | None = None
+    skippable: bool = False
+    condition: str | None = Field(None, alias="if")
+
+
+class FlowVariantShape(Shape):
+    id: Name
+    condition: str | None = Field(None, alias="if")
+    steps: list[str]
+
+
+class FlowShape(Shape):
+    flow: Name
+    description: str | None = None
+    steps: list[StepShape] = Field(min_length=1)
+    variants: list[FlowVariantShape] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A step that flows are assembled from."""
+
+    id: str
+    component: str
+    skippable: bool
+    condition: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowVariant:
+    id: str
+    condition: Expression | None
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    name: str
+    modules: dict[str, Module]
+    variants: tuple[FlowVariant, ...] = ()
+
+
+def assemble(flow: Flow, scope: Scope, choice: FlowChoice | None) -> FlowChoice:
+    """The user's flow at this moment. A variant chosen outright stays; otherwise the first whose `if` holds (one
+    without `if` is only ever chosen outright)."""
+    chosen = choice is not None and choice.chosen and choice.id == flow.name
+    variant = _named(flow, choice.variant) if chosen and choice else _first(flow, scope)
+    names = variant.steps if variant else tuple(flow.modules)
+    steps = tuple(name for name in names if name in flow.modules and _included(flow.modules[name], scope))
+    done = scope.state.steps
+    position = next((index for index, step in enumerate(steps) if done.get(step) not in DONE), len(steps))
+    return FlowChoice(flow.name, variant.id if variant else None, steps, position, chosen)
+
+
+def view(flow: Flow, choice: FlowChoice, statuses: dict[str, str]) -> FlowView:
+    modules = [flow.modules[step] for step in choice.steps if step in flow.modules]
+    return FlowView(
+        id=choice.id,
+        variant=choice.variant,
+        steps=tuple(
+            StepView(
+                id=module.id,
+                component=module.component,
+                skippable=module.skippable,
+                status=statuses.get(module.id, ""),
+            )
+            for module in modules
+        ),
+        position=choice.position,
+    )
+
+
+def compile_flow(shape: FlowShape, compiler: Compiler) -> Flow:
+    modules: dict[str, Module] = {}
+    for index, step in enumerate(shape.steps):
+        if step.id in modules:
+            compiler.error(f"the flow has a step '{step.id}' already", "steps", index, "id")
+        condition = compiler.condition(step.condition, "steps", index, "if", event=False)
+        modules[step.id] = Module(step.id, step.component or step.id, step.skippable, condition)
+    variants: dict[str, FlowVariant] = {}
+    for index, variant in enumerate(shape.variants):
+        if variant.id in variants:
+            compiler.error(f"the flow has a variant '{variant.id}' already", "variants", index, "id")
+        for place, name in enumerate(variant.steps):
+            if name not in modules:
+                compiler.unknown("step", name, modules, "variants", index, "steps", place)
+        condition = compiler.condition(variant.condition, "variants", index, "if", event=False)
+        variants[variant.id] = FlowVariant(variant.id, condition, tuple(variant.steps))
+    return Flow(shape.flow, modules, tuple(variants.values()))
+
+
+def _named(flow: Flow, name: str | None) -> FlowVariant | None:
+    return next((variant for variant in flow.variants if variant.id == name), None)
+
+
+def _first(flow: Flow, scope: Scope) -> FlowVariant | None:
+    return next((each for each in flow.variants if each.condition and each.condition.holds(scope)[0]), None)
+
+
+def _included(module: Module, scope: Scope) -> bool:
+    return module.condition is None or module.condition.holds(scope)[0]

@@ -1,0 +1,118 @@
+"""Attention: what bounds how often a user is spoken to, and how long a session lasts.
+
+Checks read the state and answer with a reason from REASONS or None; the caller records every suppression.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from handrail.core.durations import Duration, Limit, Limits
+from handrail.core.source import Shape
+from handrail.core.state import State
+
+REASONS = ("limit", "cooldown", "cap", "gap", "busy", "late")  # in the order they are checked
+KEPT = 200  # prompts and e-mails remembered for the policy's caps
+
+
+class SessionShape(Shape):
+    idle: Duration = 1_800_000
+    max: Duration = 86_400_000
+    active: Duration = 120_000
+
+
+class PromptsShape(Shape):
+    limit: Limits = ()
+    gap: Duration = 0
+
+
+class EmailShape(Shape):
+    limit: Limits = ()
+
+
+class PolicyShape(Shape):
+    policy: str
+    description: str | None = None
+    session: SessionShape = SessionShape()
+    prompts: PromptsShape = PromptsShape()
+    email: EmailShape = EmailShape()
+    budget: Limits = ()
+    skew: Duration = 120_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Durations in milliseconds; `budget` counts prompts and e-mail together."""
+
+    session_idle: int = 1_800_000
+    session_max: int = 86_400_000
+    prompts: tuple[Limit, ...] = ()
+    gap: int = 0
+    email: tuple[Limit, ...] = ()
+    budget: tuple[Limit, ...] = ()
+    skew: int = 120_000
+
+
+def compile_policy(shape: PolicyShape) -> Policy:
+    return Policy(
+        session_idle=shape.session.idle,
+        session_max=shape.session.max,
+        prompts=shape.prompts.limit,
+        gap=shape.prompts.gap,
+        email=shape.email.limit,
+        budget=shape.budget,
+        skew=shape.skew,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why something is held back and, where that is known, until when (milliseconds since the epoch)."""
+
+    reason: str
+    detail: str
+    until: int | None = field(default=None)
+
+
+def check_limits(limits: tuple[Limit, ...], times: tuple[int, ...], state: State, *, now: int) -> Block | None:
+    """The first limit that one more at `now` would break, for events that happened at `times` (oldest first)."""
+    for limit in limits:
+        start = _window_start(limit, state, now)
+        inside = len(times) - bisect_right(times, start)
+        if inside >= limit.count:
+            until = times[-limit.count] + limit.window if limit.window and limit.count else None
+            return Block("limit", f"{limit} reached", until)
+    return None
+
+
+def check_prompt(policy: Policy, state: State, *, now: int) -> Block | None:
+    """Whether the policy holds back a prompt at `now`: its own caps, the common budget, then the gap."""
+    block = check_limits(policy.prompts, state.prompted, state, now=now) or _check_budget(policy, state, now)
+    if block:
+        return Block("cap", f"policy: {block.detail}", block.until)
+    if policy.gap and state.prompted and now < state.prompted[-1] + policy.gap:
+        return Block("gap", "policy: too soon after the prompt before", state.prompted[-1] + policy.gap)
+    return None
+
+
+def check_email(policy: Policy, state: State, *, now: int) -> Block | None:
+    block = check_limits(policy.email, state.mailed, state, now=now) or _check_budget(policy, state, now)
+    return Block("cap", f"policy: {block.detail}", block.until) if block else None
+
+
+def remember(times: tuple[int, ...], now: int, kept: int = KEPT) -> tuple[int, ...]:
+    return (*times, now)[-kept:]
+
+
+def _check_budget(policy: Policy, state: State, now: int) -> Block | None:
+    if not policy.budget:
+        return None
+    return check_limits(policy.budget, tuple(sorted(state.prompted + state.mailed)), state, now=now)
+
+
+def _window_start(limit: Limit, state: State, now: int) -> int:
+    """Times strictly after this count."""
+    if limit.per == "session":
+        return state.session.started - 1 if state.session else -1
+    return now - limit.window if limit.window else -1

@@ -1,0 +1,113 @@
+"""A compiled rule set: immutable, and indexed so that an event costs what concerns it, not what there is."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from handrail.core.actions import Action, CallWebhook, ShowPrompt, WithdrawPrompt
+from handrail.core.counters import Counter
+from handrail.core.durations import Limit
+from handrail.core.expressions import Expression
+from handrail.core.flows import Flow
+from handrail.core.messages import Message
+from handrail.core.policy import Policy
+from handrail.core.state import FlowChoice
+from handrail.core.templates import Nested
+from handrail.core.triggers import Hook, OnAway, OnIdle
+from handrail.core.webhooks import Webhook
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A rule. `rank` sorts: priority first, then the order of files and documents; `rule` is its fingerprint.
+
+    `on_change` is what becomes of pending waits when the rule changes: finish, restart or cancel.
+    """
+
+    name: str
+    rank: tuple[int, int]
+    rule: str
+    hooks: tuple[Hook, ...]
+    condition: Expression | None
+    actions: tuple[Action, ...]
+    limits: tuple[Limit, ...] = ()
+    cooldown: int = 0
+    on_change: str = "finish"
+
+    @property
+    def prompts(self) -> bool:
+        return any(isinstance(action, ShowPrompt) for action in self.actions)
+
+    @property
+    def remembered(self) -> int:
+        """How many of its firings the state must keep to judge limits and cooldown."""
+        return max([limit.count for limit in self.limits], default=1)
+
+    def clears(self, message: str) -> bool:
+        """Whether the trigger itself takes this message off the screen."""
+        return any(isinstance(action, WithdrawPrompt) and action.message == message for action in self.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """An event that ends a trigger's pending waits."""
+
+    trigger: str
+    where: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    name: str
+    condition: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """All compiled rules. `version` is a hash of what they were compiled from.
+
+    `hooks` maps a wake key to the hooks it may wake, each with its trigger. `segments` are in dependency order and
+    `segments_reading` maps what a segment reads (`user.traits`, `user.counters.NAME`, `user.segments.NAME`, `now`) to
+    their indexes. `idle` and `away` are (length in ms, trigger) sorted by length. `watched` are the sliding counters
+    that segments read: their falling by time alone is a deadline.
+    """
+
+    version: str = ""
+    triggers: Mapping[str, Trigger] = field(default_factory=dict)
+    hooks: Mapping[str, tuple[tuple[Trigger, Hook], ...]] = field(default_factory=dict)
+    cancels: Mapping[str, tuple[Cancel, ...]] = field(default_factory=dict)
+    idle: tuple[tuple[int, Trigger], ...] = ()
+    away: tuple[tuple[int, Trigger], ...] = ()
+    segments: tuple[Segment, ...] = ()
+    segments_reading: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    counters: Mapping[str, Counter] = field(default_factory=dict)
+    counters_by_event: Mapping[str, tuple[Counter, ...]] = field(default_factory=dict)
+    watched: Mapping[str, Counter] = field(default_factory=dict)
+    messages: Mapping[str, Message] = field(default_factory=dict)
+    flows: Mapping[str, Flow] = field(default_factory=dict)
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict)
+    bodies: Mapping[str, Nested] = field(default_factory=dict)
+    policy: Policy = Policy()
+
+    def flow_of(self, choice: FlowChoice | None) -> Flow | None:
+        """The flow the user is on; the first of the rule files for one who was never put on any that still exists."""
+        if choice is not None and choice.id in self.flows:
+            return self.flows[choice.id]
+        return next(iter(self.flows.values()), None)
+
+    def mails(self, trigger: Trigger) -> bool:
+        calls = [action.webhook for action in trigger.actions if isinstance(action, CallWebhook)]
+        return any(self.webhooks[name].channel == "email" for name in calls)
+
+
+def next_span(spans: tuple[tuple[int, Trigger], ...], done: int) -> int | None:
+    """The shortest length beyond what was dealt with, of triggers sorted by length."""
+    index = bisect_right(spans, done, key=lambda each: each[0])
+    return spans[index][0] if index < len(spans) else None
+
+
+def index_spans(triggers: list[Trigger], kind: type[OnIdle] | type[OnAway]) -> tuple[tuple[int, Trigger], ...]:
+    pairs = [(hook.span, trigger) for trigger in triggers for hook in trigger.hooks if isinstance(hook, kind)]
+    return tuple(sorted(pairs, key=lambda pair: (pair[0], pair[1].rank)))

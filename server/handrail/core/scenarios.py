@@ -1,0 +1,295 @@
+"""Tests of rules, in YAML and on a virtual clock: a user, a timeline, and what should have been decided by when.
+
+The engine that runs here is the one that runs live; only the clock is ours. Between two entries of the timeline the
+user's alarm rings whenever it falls due, as it would on a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from pydantic import Field
+
+from handrail.core.deadlines import alarm
+from handrail.core.durations import Duration, format_duration
+from handrail.core.effects import Considered, Decision
+from handrail.core.engine import fresh, step
+from handrail.core.events import Activity, Alarm, Connected, Consent, Disconnected, Event, Identify, Track
+from handrail.core.policy import REASONS
+from handrail.core.problems import Problem, suggest
+from handrail.core.program import Program
+from handrail.core.source import Document, Shape, read, validate
+from handrail.core.state import State
+from handrail.core.turn import Turn
+
+START = "2026-01-05T09:00:00Z"  # a Monday morning, unless the test gives `now`
+RINGS = 100_000  # alarms between two entries; more means that rules keep each other awake for ever
+ENTRIES = ("event", "identify", "consent", "connect", "disconnect", "visible", "activity")
+ACTIONS = ("prompt", "content", "flow", "webhook", "set", "emit", "withdraw")
+
+
+class GivenShape(Shape):
+    traits: dict[str, Any] = Field(default_factory=dict)
+    segments: list[str] = Field(default_factory=list)
+    timezone: str | None = None
+    locale: str | None = None
+    now: str = START
+    connected: bool = True
+
+
+class EntryShape(Shape):
+    at: Duration
+    event: str | None = None
+    properties: dict[str, Any] | None = None
+    identify: dict[str, Any] | None = None
+    consent: dict[str, bool] | None = None
+    connect: bool | None = None
+    disconnect: bool | None = None
+    visible: bool | None = None
+    activity: bool | None = None
+    expect: list[dict[str, Any]] | None = None
+
+
+class TestShape(Shape):
+    __test__ = False
+
+    test: str
+    description: str | None = None
+    given: GivenShape = GivenShape()
+    timeline: list[EntryShape] = Field(min_length=1)
+
+
+class Scenario(Struct, frozen=True):
+    """One test of a file; `lines` are where the entries of its timeline stand."""
+
+    path: str
+    line: int
+    shape: TestShape
+    lines: tuple[int, ...]
+
+
+class Failure(Struct, frozen=True):
+    """An expectation that was not met, with what was decided instead, ready to print."""
+
+    path: str
+    line: int
+    at: str
+    expected: tuple[str, ...]
+    decided: tuple[str, ...]
+
+
+class Result(Struct, frozen=True):
+    """The outcome of one test; `log` has a line for each trigger considered."""
+
+    scenario: Scenario
+    failures: tuple[Failure, ...]
+    log: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+def read_tests(sources: Mapping[str, str], program: Program) -> tuple[list[Scenario], list[Problem]]:
+    """The tests of `*.test.yaml` files given as path -> text, and what is wrong with them."""
+    scenarios, problems = [], []
+    for path in sorted(sources):
+        documents, found = read(path, sources[path])
+        problems.extend(found)
+        for document in documents:
+            shape, found = validate(TestShape, document)
+            faults = [*found, *(_check(shape, document, program) if shape else ())]
+            problems.extend(faults)
+            if shape is not None and not faults:
+                lines = tuple(document.value_place(("timeline", index)).line for index in range(len(shape.timeline)))
+                scenarios.append(Scenario(path, document.place.line, shape, lines))
+    return scenarios, sorted(problems)
+
+
+def run(program: Program, scenario: Scenario) -> Result:
+    """Play one test from its start to the last entry of its timeline."""
+    play = _Play(program, scenario.shape.given)
+    failures = []
+    for line, entry in zip(scenario.lines, scenario.shape.timeline, strict=True):
+        play.advance(entry.at)
+        for event in play.events(entry):
+            play.take(event)
+        if entry.expect is not None:
+            failure = play.expect(entry, scenario.path, line)
+            failures.extend([failure] if failure else [])
+    return Result(scenario, tuple(failures), tuple(play.log))
+
+
+class _Play:
+    """A test under way: the user's state, the clock, and what was decided since the last expectation."""
+
+    def __init__(self, program: Program, given: GivenShape) -> None:
+        self.program = program
+        self.start = self.now = _instant(given.now)
+        self.count = 0
+        self.decisions: list[Decision] = []
+        self.suppressed: list[Considered] = []
+        self.log: list[str] = []
+        self.state = _given(program, given, self.start)
+        if given.connected:
+            self.take(self.connection())
+
+    def connection(self) -> Connected:
+        self.count += 1
+        return Connected(id=f"connect-{self.count}", at=self.now, connection=f"c{self.count}", node="test")
+
+    def advance(self, at: int) -> None:
+        """Let the clock run to `at` milliseconds after the start, ringing every alarm on the way."""
+        until = self.start + at
+        for _ in range(RINGS):
+            due = alarm(self.program, self.state)
+            if due is None or due > until:
+                break
+            self.now = max(self.now, due)
+            self.take(Alarm(at=self.now))
+        self.now = until
+
+    def take(self, event: Event) -> None:
+        done = step(self.program, self.state, event, self.now)
+        self.state = done.state
+        self.decisions.extend(effect for effect in done.effects if isinstance(effect, Decision))
+        self.suppressed.extend(line for line in done.trace if line.outcome == "suppressed")
+        self.log.extend(f"{format_duration(self.now - self.start)} {_tell(line)}" for line in done.trace)
+
+    def events(self, entry: EntryShape) -> Iterator[Event]:
+        """What an entry makes happen."""
+        self.count += 1
+        name, at = f"entry-{self.count}", self.now
+        if entry.event is not None:
+            yield Track(id=name, name=entry.event, at=at, properties=entry.properties or {})
+        if entry.identify is not None:
+            yield Identify(id=name, at=at, traits=entry.identify)
+        if entry.consent is not None:
+            yield Consent(id=name, at=at, purposes=entry.consent)
+        if entry.connect:
+            yield self.connection()
+        if entry.disconnect:
+            yield from (Disconnected(id=f"{name}-{each}", at=at, connection=each) for each in self.state.connections)
+        if entry.visible is not None or entry.activity:
+            shown = entry.visible is not False
+            yield from (
+                Activity(id=f"{name}-{each}", at=at, connection=each, visible=shown) for each in self.state.connections
+            )
+
+    def expect(self, entry: EntryShape, path: str, line: int) -> Failure | None:
+        """Compare with what was decided since the last expectation, and begin anew."""
+        wanted = entry.expect or []
+        decided = [_entry(decision) for decision in self.decisions]
+        held_back = [{"suppressed": each.reason, "trigger": each.trigger} for each in self.suppressed]
+        self.decisions, self.suppressed = [], []
+        named = [each for each in wanted if "suppressed" in each]
+        if _match([each for each in wanted if "suppressed" not in each], decided) and (
+            not named or _match(named, held_back)
+        ):
+            return None
+        shown = decided + (held_back if named else [])
+        return Failure(
+            path, line, format_duration(entry.at), tuple(map(_show, wanted)), tuple(_show(each) for each in shown)
+        )
+
+
+def _given(program: Program, given: GivenShape, now: int) -> State:
+    """The user as the test finds them: what they already belong to is not entered again."""
+    state = fresh(program, "test-user", "test", now)
+    told = {"timezone": given.timezone, "locale": given.locale}
+    state.traits = {**given.traits, **{key: value for key, value in told.items() if value is not None}}
+    state.pinned = tuple(given.segments)
+    state.segments = tuple(sorted(given.segments))
+    turn = Turn(program, state, now)
+    turn.touched.update(program.segments_reading)
+    turn.refresh_segments()
+    turn.refresh_flow()
+    state.rules, state.version, state.offset = program.version, 1, 0
+    return state
+
+
+def _check(shape: TestShape, document: Document, program: Program) -> Iterator[Problem]:
+    """What a well-formed test says that cannot be."""
+    try:
+        _instant(shape.given.now)
+    except ValueError:
+        place = document.value_place(("given", "now"))
+        yield document.problem(place, f"'{shape.given.now}' is not a time: write ISO 8601, as {START}")
+    latest = 0
+    for index, entry in enumerate(shape.timeline):
+        at = ("timeline", index)
+        said = [name for name in ENTRIES if getattr(entry, name) is not None]
+        if len(said) > 1:
+            yield document.problem(document.value_place(at), f"an entry is one of {said[0]} and {said[1]}, not both")
+        if entry.properties is not None and entry.event is None:
+            yield document.problem(document.key_place((*at, "properties")), "properties belong to an event")
+        if entry.at < latest:
+            yield document.problem(document.value_place((*at, "at")), "the timeline runs backwards here")
+        latest = max(latest, entry.at)
+        for number, expected in enumerate(entry.expect or ()):
+            yield from _check_expected(expected, (*at, "expect", number), document, program)
+
+
+def _check_expected(
+    expected: dict[str, Any], at: tuple[str | int, ...], document: Document, program: Program
+) -> Iterator[Problem]:
+    known = (*ACTIONS, "trigger", "variant", "suppressed")
+    for key in expected:
+        if key not in known:
+            yield document.problem(
+                document.key_place((*at, key)), f"unknown key '{key}'{suggest(key, known)}; known: {', '.join(known)}"
+            )
+    reason = expected.get("suppressed")
+    if reason is not None and reason not in REASONS:
+        place = document.value_place((*at, "suppressed"))
+        yield document.problem(place, f"no suppression is called '{reason}'; they are {', '.join(REASONS)}")
+    names: dict[str, Mapping[str, object]] = {
+        "trigger": program.triggers,
+        "prompt": program.messages,
+        "webhook": program.webhooks,
+    }
+    for key, defined in names.items():
+        name = expected.get(key)
+        if isinstance(name, str) and name not in defined:
+            kind = "message" if key == "prompt" else key
+            place = document.value_place((*at, key))
+            yield document.problem(place, f"no {kind} is named '{name}'{suggest(name, defined)}")
+
+
+def _instant(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return int(moment.timestamp() * 1000)
+
+
+def _entry(decision: Decision) -> dict[str, Any]:
+    entry = {decision.action: decision.value, "trigger": decision.trigger}
+    return entry if decision.variant is None else {**entry, "variant": decision.variant}
+
+
+def _match(wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> bool:
+    return len(wanted) == len(found) and all(map(_agrees, wanted, found))
+
+
+def _agrees(wanted: Any, found: Any) -> bool:
+    """Equal, or for mappings: every key given agrees."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(key in found and _agrees(value, found[key]) for key, value in wanted.items())
+    return bool(wanted == found)
+
+
+def _show(entry: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key}: {value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
+        for key, value in entry.items()
+    )
+
+
+def _tell(line: Considered) -> str:
+    parts = [line.trigger or "(rules)", line.outcome, line.reason, line.detail and f"({line.detail})"]
+    return " ".join(part for part in parts if part)

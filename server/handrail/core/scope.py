@@ -1,0 +1,120 @@
+"""What conditions and templates see of a user: the names of the rule language over a state at an instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec import Struct, field
+
+from handrail.core.counters import Counter, total
+from handrail.core.state import State
+
+
+class Occurrence(Struct, frozen=True, kw_only=True):
+    """Something that happened, as triggers see it. `keys` are the indexes it is looked up by, such as
+    `event:step_skipped`, `enters:engaged` or `changes:traits.plan`; `late` forbids live prompts; `gap` is the length in
+    milliseconds of the absence that this activity ended; `depth` counts the emits that led here."""
+
+    keys: tuple[str, ...]
+    name: str
+    at: int
+    properties: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+    late: bool = False
+    gap: int = 0
+    depth: int = 0
+
+
+NOTHING = Occurrence(keys=(), name="", at=0)
+
+
+def moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def iso(ms: int) -> str:
+    """ISO 8601 with milliseconds and `Z`."""
+    return moment(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Scope:
+    """The variables of one user at `now`, with the event under consideration; values are computed when asked for."""
+
+    __slots__ = ("counters", "event", "now", "state")
+
+    def __init__(self, state: State, counters: Mapping[str, Counter], event: Occurrence, now: int) -> None:
+        self.state = state
+        self.counters = counters
+        self.event = event
+        self.now = now
+
+    def variable(self, name: str, keys: frozenset[str] | None) -> object:
+        """The value of a variable such as `user.traits`; `keys` are the only entries needed of a large map (None: all)."""
+        if name == "user.counters":
+            return self.count(self.counters if keys is None else keys)
+        return _VARIABLES[name](self)
+
+    def count(self, names: Iterable[str]) -> dict[str, int]:
+        return {name: total(self.counters[name], self.state, now=self.now) for name in names if name in self.counters}
+
+    def context(self) -> dict[str, Any]:
+        """All of it as nested plain values, for templates."""
+        nested: dict[str, Any] = {"user": {"counters": self.count(self.counters)}}
+        for dotted, value in _VARIABLES.items():
+            *parents, last = dotted.split(".")
+            place = nested
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            found = value(self)
+            place[last] = found.isoformat() if isinstance(found, datetime) else found
+        nested["user"]["session"]["length"] = int(_session_length(self).total_seconds())
+        return nested
+
+
+def _session_length(scope: Scope) -> timedelta:
+    session = scope.state.session
+    if session is None:
+        return timedelta()
+    return timedelta(milliseconds=max(0, (session.ended or scope.now) - session.started))
+
+
+def _text_trait(name: str) -> Callable[[Scope], str]:
+    def read(scope: Scope) -> str:
+        value = scope.state.traits.get(name)
+        return value if isinstance(value, str) else ""
+
+    return read
+
+
+def _goals(scope: Scope) -> list[str]:
+    goals = scope.state.traits.get("goals")
+    return [goal for goal in goals if isinstance(goal, str)] if isinstance(goals, list) else []
+
+
+_VARIABLES: dict[str, Callable[[Scope], Any]] = {
+    "user.id": lambda scope: scope.state.user,
+    "user.traits": lambda scope: scope.state.traits,
+    "user.segments": lambda scope: list(scope.state.segments),
+    "user.sessions": lambda scope: scope.state.sessions,
+    "user.session.id": lambda scope: scope.state.session.id if scope.state.session else "",
+    "user.session.started": lambda scope: moment(scope.state.session.started if scope.state.session else 0),
+    "user.session.length": _session_length,
+    "user.session.events": lambda scope: scope.state.session.events if scope.state.session else 0,
+    "user.steps": lambda scope: scope.state.steps,
+    "user.flow.id": lambda scope: scope.state.flow.id if scope.state.flow else "",
+    "user.flow.variant": lambda scope: (scope.state.flow.variant or "") if scope.state.flow else "",
+    "user.flow.position": lambda scope: scope.state.flow.position if scope.state.flow else 0,
+    "user.goals": _goals,
+    "user.persona": _text_trait("persona"),
+    "user.consents": lambda scope: scope.state.consents,
+    "user.locale": _text_trait("locale"),
+    "user.timezone": _text_trait("timezone"),
+    "user.first_seen": lambda scope: moment(scope.state.first_seen),
+    "user.last_visit": lambda scope: moment(scope.state.last_visit or scope.state.first_seen),
+    "event.name": lambda scope: scope.event.name,
+    "event.properties": lambda scope: scope.event.properties,
+    "event.context": lambda scope: scope.event.context,
+    "now": lambda scope: moment(scope.now),
+}

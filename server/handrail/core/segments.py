@@ -1,0 +1,80 @@
+"""Segments: named conditions over the user, kept in dependency order so that one pass settles them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
+
+from pydantic import Field
+
+from handrail.core.counters import Counter, Name
+from handrail.core.expressions import Expression
+from handrail.core.program import Segment
+from handrail.core.source import Shape
+
+# Variables that change with the clock, or too often to follow one by one: what reads them is judged at every event.
+_ALWAYS = ("now", "user.session.id", "user.session.started", "user.session.length", "user.session.events")
+_FOLLOWS = {
+    "user.goals": "user.traits",
+    "user.persona": "user.traits",
+    "user.locale": "user.traits",
+    "user.timezone": "user.traits",
+    "user.first_seen": "now",
+    "user.last_visit": "user.sessions",
+    "user.flow.id": "now",
+    "user.flow.variant": "now",
+    "user.flow.position": "now",
+}
+
+
+class SegmentShape(Shape):
+    segment: Name
+    description: str | None = None
+    condition: str = Field(alias="if")
+
+
+def in_order(segments: Iterable[Segment]) -> tuple[tuple[Segment, ...], list[str]]:
+    """The segments with those they test before them, and, if some test each other in a circle, the circle's names."""
+    by_name = {segment.name: segment for segment in segments}
+    needs = {
+        segment.name: (segment.condition.segments if segment.condition else frozenset()) & by_name.keys()
+        for segment in by_name.values()
+    }
+    try:
+        return tuple(by_name[name] for name in TopologicalSorter(needs).static_order()), []
+    except CycleError as error:
+        return (), list(error.args[1])
+
+
+def index_reads(segments: tuple[Segment, ...], counters: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """What each segment reads -> indexes of the segments that read it (see Program.segments_reading)."""
+    reading: defaultdict[str, list[int]] = defaultdict(list)
+    names = list(counters)
+    for index, segment in enumerate(segments):
+        for key in sorted(_keys(segment.condition, names)):
+            reading[key].append(index)
+    return {key: tuple(indexes) for key, indexes in reading.items()}
+
+
+def watched(segments: tuple[Segment, ...], counters: dict[str, Counter]) -> dict[str, Counter]:
+    """The sliding counters whose fall can change a segment."""
+    read = {key.removeprefix("user.counters.") for each in segments for key in _keys(each.condition, list(counters))}
+    return {name: counter for name, counter in counters.items() if counter.within is not None and name in read}
+
+
+def _keys(condition: Expression | None, counters: list[str]) -> set[str]:
+    if condition is None:
+        return set()
+    keys = {f"user.segments.{name}" for name in condition.segments}
+    for variable in condition.reads:
+        if variable in _ALWAYS:
+            keys.add("now")
+        elif variable == "user.counters":
+            named = counters if condition.counters is None else condition.counters
+            keys.update(f"user.counters.{name}" for name in named)
+        elif variable == "user.segments" and not condition.segments:
+            keys.add("now")
+        elif variable.count(".") <= 1 or variable in _FOLLOWS:
+            keys.add(_FOLLOWS.get(variable, variable))
+    return keys

@@ -1,0 +1,142 @@
+"""Everything Handrail knows of one user: a value, copied by `step` and never shared.
+
+Times are milliseconds since the epoch, durations milliseconds. The state is stored as msgpack; `seen` (the ids of
+events already applied) is stored beside it, one member an id, so that it does not travel with every commit.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from handrail.core.frames import Block, Prompt
+
+SEEN_FOR = 24 * 3_600_000  # how long an event id is remembered
+SEEN_MAX = 2_000  # and how many of them at most, the newest
+
+
+class Connection(Struct, frozen=True, array_like=True):
+    """One open connection; `node` is the process that holds it."""
+
+    node: str
+    device: str = ""
+    tab: str = ""
+    visible: bool = True
+
+
+class Session(Struct, frozen=True, array_like=True):
+    """The user's present or latest session; `ended` is 0 while it is open. `newest` is the time of its newest event."""
+
+    id: str
+    started: int
+    ended: int = 0
+    events: int = 0
+    newest: int = 0
+
+
+class Wait(Struct, frozen=True, array_like=True):
+    """Something armed to happen at `due`: a trigger's delay (`hook` is its index among the trigger's `when`s) or a
+    snoozed message (`message` set; `trigger` the one that first showed it). `name` and `properties` are those of the event that armed it."""
+
+    due: int
+    trigger: str
+    hook: int = 0
+    rule: str = ""  # fingerprint of the trigger when it was armed
+    name: str = ""
+    properties: dict[str, Any] = field(default_factory=dict)
+    message: str = ""
+
+
+class Tally(Struct, frozen=True, array_like=True):
+    """A counter's memory: `total` for a plain count, `times` (oldest first) for a window, `values` (value -> time last
+    seen) for distinct counts."""
+
+    total: int = 0
+    times: tuple[int, ...] = ()
+    values: dict[str, int] = field(default_factory=dict)
+
+
+class OnScreen(Struct, frozen=True, array_like=True):
+    """The prompt that is on the user's screens; `expires` is 0 for never."""
+
+    prompt: Prompt
+    expires: int = 0
+    shown: bool = False
+
+
+class FlowChoice(Struct, frozen=True, array_like=True):
+    """The user's flow as last assembled; `chosen` when a trigger or the user chose the variant outright."""
+
+    id: str
+    variant: str | None = None
+    steps: tuple[str, ...] = ()
+    position: int = 0
+    chosen: bool = False
+
+
+class State(Struct, kw_only=True, omit_defaults=True):
+    user: str
+    epoch: str
+    version: int = 0  # commits so far
+    offset: int = 0  # numbered messages so far, in this epoch
+    first_seen: int = 0
+    last_activity: int = 0
+    last_visit: int = 0  # last activity of the visit before this one; first_seen where there was none
+    traits: dict[str, Any] = field(default_factory=dict)
+    consents: dict[str, bool] = field(default_factory=dict)
+    segments: tuple[str, ...] = ()
+    pinned: tuple[str, ...] = ()  # segments held whatever the rules say
+    session: Session | None = None
+    sessions: int = 0
+    connections: dict[str, Connection] = field(default_factory=dict)
+    counters: dict[str, Tally] = field(default_factory=dict)
+    steps: dict[str, str] = field(default_factory=dict)  # step -> viewed | completed | skipped
+    flow: FlowChoice | None = None
+    slots: dict[str, Block] = field(default_factory=dict)
+    prompt: OnScreen | None = None
+    waits: tuple[Wait, ...] = ()
+    idle_done: int = 0  # idle deadlines up to this length were dealt with since the last activity
+    away_done: int = 0
+    fired: dict[str, tuple[int, ...]] = field(default_factory=dict)  # trigger -> latest firings, oldest first
+    prompted: tuple[int, ...] = ()  # latest prompts decided, for the policy's caps
+    mailed: tuple[int, ...] = ()
+    calls: int = 0  # webhook calls decided so far
+    rules: str = ""  # version of the rules it was last stepped with
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def fork(self) -> State:
+        """A copy that may be changed without touching this one. Values inside the containers are immutable."""
+        new = copy(self)
+        new.traits = self.traits.copy()
+        new.consents = self.consents.copy()
+        new.connections = self.connections.copy()
+        new.counters = self.counters.copy()
+        new.steps = self.steps.copy()
+        new.slots = self.slots.copy()
+        new.fired = self.fired.copy()
+        new.seen = self.seen.copy()
+        return new
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(State)
+
+
+def dump_state(state: State) -> bytes:
+    """The state without `seen`, as msgpack."""
+    bare = copy(state)
+    bare.seen = {}
+    return _encoder.encode(bare)
+
+
+def load_state(blob: bytes, seen: dict[str, int]) -> State:
+    """The inverse of `dump_state`; `seen` maps event ids to the times they were applied, oldest first.
+
+    Raises msgspec.DecodeError or msgspec.ValidationError if the bytes are not a state.
+    """
+    state = _decoder.decode(blob)
+    state.seen = seen
+    return state

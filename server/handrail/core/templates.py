@@ -1,0 +1,244 @@
+"""Texts of messages and webhooks: minijinja templates over `user`, `event` and `now`, checked when rules load.
+
+A missing trait or property is empty, and so is whatever is looked up in it. Rendering is bounded by fuel and by the
+length of the result. Nothing is escaped: what comes out is text, and whoever shows it treats it as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+from typing import Any
+
+import minijinja
+from msgspec import Struct
+
+from handrail.core.expressions import VARIABLES
+from handrail.core.problems import nearest, suggest
+
+FUEL = 20_000  # steps of minijinja's machine; a greeting takes about ten
+MAX_TEXT = 64 * 1024  # characters that one template may come to
+
+_FIELDS = frozenset(name.split(".")[1] for name in VARIABLES if name.startswith("user."))
+_FILTERS = (
+    *("default", "upper", "lower", "capitalize", "title", "trim", "replace", "round", "int", "float", "length"),
+    *("first", "last", "join", "sort", "reverse", "unique", "list", "sum", "min", "max", "items", "dictsort"),
+    *("truncate", "pluralize", "split", "abs", "format", "tojson", "urlencode", "filesizeformat", "string"),
+)
+_HIDDEN = re.compile(r"\{#.*?#\}|\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}", re.DOTALL)
+_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
+# A call on a value would run a method of the Python object behind it; loop.cycle and loop.changed are minijinja's own.
+_METHOD = re.compile(r"(?<!loop)\.\s*(\w+)\s*\(|[\])]\s*\(")
+
+
+class TemplateFault(Exception):  # noqa: N818 - as Problem and Fault, it names what is wrong in a rule file
+    """A template that cannot be used or rendered; line and column count from 1, within the text at `path`."""
+
+    def __init__(self, line: int, column: int, message: str, *, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(f"{line}:{column}: {message}")
+        self.line = line
+        self.column = column
+        self.message = message
+        self.path = path
+
+
+class Template:
+    """A compiled text. `warnings` are likely slips that do not keep it from rendering."""
+
+    __slots__ = ("_environment", "_name", "constant", "source", "warnings")
+
+    def __init__(self, source: str, environment: minijinja.Environment, name: str | None) -> None:
+        self.source = source
+        self.constant = name is None  # nothing in it to fill in
+        self.warnings: tuple[TemplateFault, ...] = ()
+        self._environment = environment
+        self._name = name or ""
+
+    def __repr__(self) -> str:
+        return f"Template({self.source!r})"
+
+    def render(self, context: Mapping[str, object]) -> str:
+        """The text for `user`, `event` and `now` as plain nested values. Raises TemplateFault, out of fuel for one."""
+        if self.constant:
+            return self.source
+        try:
+            text = self._environment.render_template(self._name, **context)
+        except minijinja.TemplateError as error:
+            raise _fault(self.source, error) from error
+        except (TypeError, ValueError, OverflowError) as error:  # from a value or an argument that a filter cannot take
+            raise TemplateFault(1, 1, f"cannot be rendered: {error}") from error
+        if len(text) > MAX_TEXT:
+            raise TemplateFault(1, 1, f"comes to more than {MAX_TEXT} characters")
+        return text
+
+
+class Nested(Struct, frozen=True):
+    """A JSON value whose strings are templates; keys are not."""
+
+    value: Any  # Template for every string
+
+    def render(self, context: Mapping[str, object]) -> Any:
+        """The value with every string rendered. Raises TemplateFault with the path of the one at fault."""
+        return _render(self.value, context, ())
+
+
+def _render(value: Any, context: Mapping[str, object], path: tuple[str | int, ...]) -> Any:
+    if isinstance(value, Template):
+        try:
+            return value.render(context)
+        except TemplateFault as fault:
+            raise TemplateFault(fault.line, fault.column, fault.message, path=path) from fault
+    if isinstance(value, dict):
+        return {key: _render(item, context, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_render(item, context, (*path, index)) for index, item in enumerate(value)]
+    return value
+
+
+class Templates:
+    """Compiles templates; those of one rule set share an environment."""
+
+    def __init__(self) -> None:
+        self._environment = minijinja.Environment(
+            fuel=FUEL,
+            undefined_behavior="chainable",
+            auto_escape_callback=lambda _name: False,
+            keep_trailing_newline=True,
+            finalizer=_finalize,
+            filters={"default": _default, "d": _default},
+        )
+        for name in ("debug", "namespace", "dict", "cycler", "joiner"):
+            self._environment.remove_global(name)
+        self._names = count()
+
+    def compile(self, source: str, names: Iterable[str] = ("user", "event", "now")) -> Template:
+        """The template of a source. Raises TemplateFault on bad syntax and on names that are not there."""
+        if not any(mark in source for mark in ("{{", "{%", "{#")):
+            return Template(source, self._environment, None)
+        name = str(next(self._names))
+        try:
+            self._environment.add_template(name, source)
+            read = self._environment.undeclared_variables_in_template(name, nested=True)
+        except minijinja.TemplateError as error:
+            raise _fault(source, error) from error
+        code = _code(source)
+        self._check_names(code, read, list(names))
+        self._check_code(code)
+        template = Template(source, self._environment, name)
+        self._try(template)
+        template.warnings = tuple(_odd_fields(code, read))
+        return template
+
+    def compile_value(self, value: Any, names: Iterable[str] = ("user", "event", "now")) -> Nested:
+        """Every string in nested mappings and lists as a template. Raises TemplateFault with the path of a faulty one."""
+        return Nested(self._nest(value, tuple(names), ()))
+
+    def _nest(self, value: Any, names: tuple[str, ...], path: tuple[str | int, ...]) -> Any:
+        if isinstance(value, str):
+            try:
+                return self.compile(value, names)
+            except TemplateFault as fault:
+                raise TemplateFault(fault.line, fault.column, fault.message, path=path) from fault
+        if isinstance(value, dict):
+            return {key: self._nest(item, names, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._nest(item, names, (*path, index)) for index, item in enumerate(value)]
+        return value
+
+    def _check_names(self, code: str, read: set[str], names: list[str]) -> None:
+        for name in sorted({dotted.partition(".")[0] for dotted in read} - {*names, "range", "loop", "self"}):
+            hint = f"; did you mean 'user.{name}'?" if name in _FIELDS else suggest(name, names)
+            raise _at(code, _find(code, name), f"unknown name '{name}'{hint or '; there are ' + ', '.join(names)}")
+
+    def _check_code(self, code: str) -> None:
+        for found in _FILTER.finditer(code):
+            if not self._is_filter(found[1]):
+                message = f"unknown filter '{found[1]}'{suggest(found[1], _FILTERS)}"
+                raise _at(code, found.start(1), message)
+        method = _METHOD.search(code)
+        if method:
+            hint = f", as '| {method[1]}'" if method[1] in _FILTERS else ""
+            raise _at(code, method.start(), f"methods cannot be called in templates: use a filter{hint}")
+
+    def _is_filter(self, name: str) -> bool:
+        try:
+            self._environment.eval_expr(f"'' | {name}")
+        except minijinja.TemplateError as error:
+            return error.kind != "UnknownFilter"
+        except (TypeError, ValueError):
+            return True
+        return True
+
+    def _try(self, template: Template) -> None:
+        """Render once with nothing known, for what shows only then: unknown functions, includes, endless loops."""
+        try:
+            self._environment.render_template(template._name)
+        except minijinja.TemplateError as error:
+            if error.kind in ("UnknownFunction", "UnknownTest", "TemplateNotFound", "OutOfFuel", "SyntaxError"):
+                raise _fault(template.source, error) from error
+        except (TypeError, ValueError, OverflowError):
+            pass  # depends on the data
+
+
+def _finalize(value: Any) -> Any:
+    """How a value is written: nothing for None, true and false as JSON has them."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
+    """Unlike minijinja's own, it also stands in for None: a trait that was removed is a trait that is missing."""
+    return default_value if value is None or (boolean and not value) else value
+
+
+def _code(source: str) -> str:
+    """The source with everything but the code in its tags blanked, offsets kept."""
+    source = _HIDDEN.sub(_blank, source)
+    kept, at = [], 0
+    for tag in _TAG.finditer(source):
+        kept += [_blank_text(source[at : tag.start()]), _TEXT.sub(_blank, tag[0])]
+        at = tag.end()
+    return "".join([*kept, _blank_text(source[at:])])
+
+
+def _blank(found: re.Match[str]) -> str:
+    return _blank_text(found[0])
+
+
+def _blank_text(text: str) -> str:
+    return re.sub(r"[^\n]", " ", text)
+
+
+def _find(code: str, name: str) -> int:
+    found = re.search(rf"(?<![\w.]){re.escape(name)}\b", code)
+    return found.start() if found else 0
+
+
+def _odd_fields(code: str, read: set[str]) -> Iterator[TemplateFault]:
+    for dotted in sorted(read):
+        root, _, rest = dotted.partition(".")
+        field = rest.partition(".")[0]
+        if root == "user" and field and field not in _FIELDS:
+            at = _find(code, f"user.{field}")
+            close = nearest(field, _FIELDS, cutoff=0.8) or f"traits.{field}"
+            yield _at(code, at, f"'user' has no field '{field}', so this is always empty; did you mean 'user.{close}'?")
+
+
+def _at(text: str, offset: int, message: str) -> TemplateFault:
+    return TemplateFault(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset), message)
+
+
+def _fault(source: str, error: minijinja.TemplateError) -> TemplateFault:
+    """The library's error at its line and column; its offsets count bytes."""
+    message = error.detail or error.message
+    if error.kind == "OutOfFuel":
+        message = "takes too long to render: too many or too large loops"
+    elif error.kind == "TemplateNotFound":
+        message = "templates cannot include or extend others"
+    if error.range is None:
+        return TemplateFault(error.line or 1, 1, message)
+    return _at(source, len(source.encode()[: error.range[0]].decode(errors="ignore")), message)

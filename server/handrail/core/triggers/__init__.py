@@ -1,0 +1,45 @@
+"""Kinds of `when`: one file each, where the YAML shape and its meaning stand together, joined here.
+
+A hook says by `wakes` which occurrences it is looked up by, and by `wake` whether one of them makes its trigger true.
+Idle and away wake by the clock instead: the engine finds them by their `span`.
+"""
+
+from __future__ import annotations
+
+from handrail.core.triggers.away import AwayWhen, OnAway
+from handrail.core.triggers.changes import ChangesWhen, OnChange
+from handrail.core.triggers.count import CountWhen, OnCount
+from handrail.core.triggers.delay import DelayWhen, OnDelay
+from handrail.core.triggers.event import EventWhen, OnEvent
+from handrail.core.triggers.idle import IdleWhen, OnIdle
+from handrail.core.triggers.returns import OnReturn, ReturnsWhen
+from handrail.core.triggers.segment import EntersWhen, LeavesWhen, OnSegment
+from handrail.core.triggers.session import OnSession, SessionWhen
+
+Hook = OnAway | OnChange | OnCount | OnDelay | OnEvent | OnIdle | OnReturn | OnSegment | OnSession
+When = (
+    AwayWhen
+    | ChangesWhen
+    | CountWhen
+    | DelayWhen
+    | EntersWhen
+    | EventWhen
+    | IdleWhen
+    | LeavesWhen
+    | ReturnsWhen
+    | SessionWhen
+)
+WHENS: dict[str, type[When]] = {
+    "event": EventWhen,
+    "count": CountWhen,
+    "delay": DelayWhen,
+    "idle": IdleWhen,
+    "away": AwayWhen,
+    "returns": ReturnsWhen,
+    "enters": EntersWhen,
+    "leaves": LeavesWhen,
+    "changes": ChangesWhen,
+    "session": SessionWhen,
+}
+
+__all__ = ["WHENS", "CountWhen", "DelayWhen", "Hook", "OnAway", "OnDelay", "OnIdle", "When"]

@@ -1,0 +1,66 @@
+"""`{delay: {after: {event, where}, for}}`: true when `for` has passed since the event, wherever the user is by then.
+
+Each qualifying event arms a wait of its own; the trigger's `if` is judged when the wait is over, and sees that event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from handrail.core.compiler import Compiler
+from handrail.core.durations import Duration
+from handrail.core.expressions import Expression
+from handrail.core.scope import Occurrence
+from handrail.core.source import Shape
+from handrail.core.state import Wait
+from handrail.core.triggers.event import EventWhen
+from handrail.core.turn import Turn
+
+
+class Delay(Shape):
+    after: EventWhen
+    span: Duration = Field(alias="for")
+
+
+class DelayWhen(Shape):
+    delay: Delay
+
+    def hook(self, compiler: Compiler, *, trigger: str, index: int, rule: str) -> OnDelay:
+        after = self.delay.after
+        return OnDelay(
+            wakes=(f"event:{after.event}",),
+            where=compiler.condition(after.where, "delay", "after", "where"),
+            span=self.delay.span,
+            trigger=trigger,
+            index=index,
+            rule=rule,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OnDelay:
+    """`index` is the hook's place among the trigger's `when`s, `rule` the trigger's fingerprint."""
+
+    wakes: tuple[str, ...]
+    where: Expression | None
+    span: int
+    trigger: str
+    index: int
+    rule: str
+
+    def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
+        """Arms the wait; the trigger itself is not woken yet."""
+        if turn.holds(self.where, occurrence):
+            turn.arm(
+                Wait(
+                    due=occurrence.at + self.span,
+                    trigger=self.trigger,
+                    hook=self.index,
+                    rule=self.rule,
+                    name=occurrence.name,
+                    properties=occurrence.properties,
+                )
+            )
+        return False

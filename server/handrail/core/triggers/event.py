@@ -1,0 +1,28 @@
+"""`{event: NAME, where: CEL}`: true when the event happens and `where`, if given, holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from handrail.core.compiler import Compiler
+from handrail.core.expressions import Expression
+from handrail.core.scope import Occurrence
+from handrail.core.source import Shape
+from handrail.core.turn import Turn
+
+
+class EventWhen(Shape):
+    event: str
+    where: str | None = None
+
+    def hook(self, compiler: Compiler) -> OnEvent:
+        return OnEvent((f"event:{self.event}",), compiler.condition(self.where, "where"))
+
+
+@dataclass(frozen=True, slots=True)
+class OnEvent:
+    wakes: tuple[str, ...]
+    where: Expression | None
+
+    def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
+        return turn.holds(self.where, occurrence)

@@ -1,0 +1,34 @@
+"""`{enters: SEGMENT}` and `{leaves: SEGMENT}`: true when the user comes to belong to it, or no longer does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from handrail.core.compiler import Compiler
+from handrail.core.scope import Occurrence
+from handrail.core.source import Shape
+from handrail.core.turn import Turn
+
+
+class EntersWhen(Shape):
+    enters: str
+
+    def hook(self, compiler: Compiler) -> OnSegment:
+        compiler.refer("segment", self.enters, compiler.names.segments, "enters")
+        return OnSegment((f"enters:{self.enters}",))
+
+
+class LeavesWhen(Shape):
+    leaves: str
+
+    def hook(self, compiler: Compiler) -> OnSegment:
+        compiler.refer("segment", self.leaves, compiler.names.segments, "leaves")
+        return OnSegment((f"leaves:{self.leaves}",))
+
+
+@dataclass(frozen=True, slots=True)
+class OnSegment:
+    wakes: tuple[str, ...]
+
+    def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
+        return True

@@ -1,0 +1,26 @@
+"""`{session: started}` and `{session: ended}`: a session ends at the last activity plus the policy's idle limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from handrail.core.compiler import Compiler
+from handrail.core.scope import Occurrence
+from handrail.core.source import Shape
+from handrail.core.turn import Turn
+
+
+class SessionWhen(Shape):
+    session: Literal["started", "ended"]
+
+    def hook(self, compiler: Compiler) -> OnSession:
+        return OnSession((f"event:session_{self.session}",))
+
+
+@dataclass(frozen=True, slots=True)
+class OnSession:
+    wakes: tuple[str, ...]
+
+    def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
+        return True

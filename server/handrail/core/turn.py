@@ -1,0 +1,265 @@
+"""The working area of one `step`: a forked state, and what has been decided so far.
+
+Trigger kinds and actions act through a Turn and nothing else. It queues what happened (occurrences), numbers what is
+pushed, and notes what was touched, so that only the segments that read it are evaluated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from handrail.core import counters
+from handrail.core.effects import Call, Considered, Decision, Effect, Push
+from handrail.core.expressions import Expression
+from handrail.core.flows import assemble, view
+from handrail.core.frames import Block, Content, Flow, Prompt, Withdraw
+from handrail.core.messages import Message, render
+from handrail.core.policy import remember
+from handrail.core.scope import NOTHING, Occurrence, Scope, iso
+from handrail.core.state import FlowChoice, OnScreen, State, Wait
+
+if TYPE_CHECKING:
+    from handrail.core.program import Program
+
+WAITS = 200  # pending delays and snoozes of one user; the ones due last give way
+DEPTH = 8  # how many emits may lead to one another
+
+
+class Turn:
+    __slots__ = ("effects", "late", "now", "occurrences", "program", "reason", "state", "touched", "trace")
+
+    def __init__(self, program: Program, state: State, now: int) -> None:
+        self.program = program
+        self.state = state
+        self.now = now
+        self.effects: list[Effect] = []
+        self.trace: list[Considered] = []
+        self.occurrences: list[Occurrence] = []
+        self.touched: set[str] = set()
+        self.late = False
+        self.reason = ""  # why the flow changes, where a rule or the user chose
+
+    # --- reading ---
+
+    def scope(self, occurrence: Occurrence = NOTHING) -> Scope:
+        return Scope(self.state, self.program.counters, occurrence, self.now)
+
+    def holds(self, condition: Expression | None, occurrence: Occurrence = NOTHING) -> bool:
+        return condition is None or condition.holds(self.scope(occurrence))[0]
+
+    # --- happenings ---
+
+    def happen(self, occurrence: Occurrence) -> None:
+        """Queue an occurrence for the triggers it may wake, after counting it."""
+        self.occurrences.append(occurrence)
+        for counter in self.program.counters_by_event.get(occurrence.keys[0], ()):
+            self.count(counter, occurrence)
+
+    def server_event(self, name: str, *keys: str, **properties: Any) -> None:
+        self.happen(
+            Occurrence(keys=(f"event:{name}", *keys), name=name, at=self.now, properties=properties, late=self.late)
+        )
+
+    def count(self, counter: counters.Counter, occurrence: Occurrence) -> bool:
+        """Count the occurrence; True if it qualified."""
+        scope = self.scope(occurrence)
+        if counter.where is not None and not counter.where.holds(scope)[0]:
+            return False
+        value = ""
+        if counter.distinct is not None:
+            outcome = counter.distinct.evaluate(scope)
+            if outcome.error is not None:
+                return False
+            value = str(outcome.value)
+        tally = counters.add(counter, self.state, at=occurrence.at, value=value)
+        self.state.counters[counter.name] = counters.prune(counter, tally, now=self.now)
+        self.touched.add(f"user.counters.{counter.name}")
+        return True
+
+    def emit(self, name: str, properties: dict[str, Any], cause: Occurrence) -> bool:
+        """Queue an event of the rules' own making; False when emits have led to one another too often."""
+        if cause.depth >= DEPTH:
+            return False
+        self.happen(
+            Occurrence(
+                keys=(f"event:{name}",),
+                name=name,
+                at=self.now,
+                properties=properties,
+                late=self.late,
+                depth=cause.depth + 1,
+            )
+        )
+        return True
+
+    # --- profile ---
+
+    def set_traits(self, traits: Mapping[str, Any]) -> None:
+        """Set traits (None removes); a trait that really changes is an occurrence `changes:traits.NAME`."""
+        for name, value in traits.items():
+            before = self.state.traits.get(name)
+            if before == value and type(before) is type(value):
+                continue
+            if value is None:
+                self.state.traits.pop(name, None)
+            else:
+                self.state.traits[name] = value
+            self.touched.add("user.traits")
+            self.occurrences.append(
+                Occurrence(
+                    keys=(f"changes:traits.{name}",),
+                    name="trait_changed",
+                    at=self.now,
+                    properties={"trait": name, "from": before, "to": value},
+                    late=self.late,
+                )
+            )
+
+    def refresh_segments(self) -> None:
+        """Evaluate, in dependency order, the segments that read what was touched; changes become occurrences."""
+        pending = self._concerned()
+        held = set(self.state.segments)
+        while pending:
+            index = heappop(pending)
+            while pending and pending[0] == index:
+                heappop(pending)
+            segment = self.program.segments[index]
+            belongs = segment.name in self.state.pinned or self.holds(segment.condition)
+            if belongs == (segment.name in held):
+                continue
+            held.symmetric_difference_update((segment.name,))
+            self.state.segments = tuple(sorted(held))
+            word = "entered" if belongs else "left"
+            key = f"{'enters' if belongs else 'leaves'}:{segment.name}"
+            self.server_event(f"segment_{word}", key, segment=segment.name)
+            self.touched.add("user.segments")
+            for dependent in self.program.segments_reading.get(f"user.segments.{segment.name}", ()):
+                heappush(pending, dependent)
+
+    def _concerned(self) -> list[int]:
+        """Indexes of the segments to evaluate: those that read what was touched, and those that read the clock."""
+        reading = self.program.segments_reading
+        concerned = set(reading.get("now", ()))
+        for key in self.touched:
+            concerned.update(reading.get(key, ()))
+        self.touched.clear()
+        return sorted(concerned)
+
+    # --- what the user sees ---
+
+    def next_offset(self) -> int:
+        self.state.offset += 1
+        return self.state.offset
+
+    def show(self, message: Message, trigger: str, occurrence: Occurrence) -> str | None:
+        """Put a message on the screen and return the variant chosen. Raises TemplateFault."""
+        rendered = render(message, self.scope(occurrence))
+        offset = self.next_offset()
+        expires = self.now + message.expires if message.expires else 0
+        prompt = Prompt(
+            offset=offset,
+            id=f"{self.state.epoch}-{offset}",
+            message=message.name,
+            kind=message.kind,
+            title=rendered.title,
+            body=rendered.body,
+            actions=rendered.actions,
+            anchor=rendered.anchor,
+            style=rendered.style,
+            expires_at=iso(expires) if expires else None,
+            trigger=trigger,
+            variant=rendered.variant,
+        )
+        self.state.prompt = OnScreen(prompt, expires)
+        self.effects.append(Push(prompt))
+        return rendered.variant
+
+    def withdraw(self, reason: str) -> None:
+        """Take the prompt on the screen off it, everywhere."""
+        if self.state.prompt is None:
+            return
+        prompt = self.state.prompt.prompt
+        self.state.prompt = None
+        self.effects.append(Push(Withdraw(offset=self.next_offset(), id=prompt.id, reason=reason)))
+
+    def fill(self, slot: str, message: Message | None, occurrence: Occurrence) -> str | None:
+        """Fill (or empty) a content slot and return the variant chosen. Raises TemplateFault."""
+        if message is None:
+            if self.state.slots.pop(slot, None) is not None:
+                self.effects.append(Push(Content(offset=self.next_offset(), slot=slot, block=None)))
+            return None
+        rendered = render(message, self.scope(occurrence))
+        block = Block(
+            message=message.name,
+            title=rendered.title,
+            body=rendered.body,
+            actions=rendered.actions,
+            style=rendered.style,
+            variant=rendered.variant,
+        )
+        if self.state.slots.get(slot) != block:
+            self.state.slots[slot] = block
+            self.effects.append(Push(Content(offset=self.next_offset(), slot=slot, block=block)))
+        return rendered.variant
+
+    def choose_flow(self, flow: str, variant: str | None, reason: str) -> None:
+        """Put the user on a flow; with a variant it stays until chosen again."""
+        self.state.flow = FlowChoice(flow, variant, (), -1, variant is not None)
+        self.reason = reason
+
+    def refresh_flow(self) -> None:
+        """Assemble the user's flow again and push it if anything about it changed."""
+        before = self.state.flow
+        flow = self.program.flow_of(before)
+        if flow is None:
+            self.state.flow = None
+            return
+        choice = assemble(flow, self.scope(), before)
+        if choice == before:
+            return
+        self.state.flow = choice
+        same = before is not None and (before.id, before.variant, before.steps) == (
+            flow.name,
+            choice.variant,
+            choice.steps,
+        )
+        shown = view(flow, choice, self.state.steps)
+        self.effects.append(
+            Push(
+                Flow(
+                    offset=self.next_offset(),
+                    id=shown.id,
+                    steps=shown.steps,
+                    position=shown.position,
+                    reason=self.reason or ("progress" if same else "segments"),
+                    variant=shown.variant,
+                )
+            )
+        )
+        self.reason = ""
+
+    # --- what follows ---
+
+    def arm(self, wait: Wait) -> None:
+        """Have something happen later."""
+        self.state.waits = tuple(sorted((*self.state.waits, wait), key=lambda each: each.due)[:WAITS])
+
+    def call(self, webhook: str, body: Any, trigger: str) -> None:
+        """Have a webhook called; the message id is unique over all users and all time."""
+        self.state.calls += 1
+        call_id = f"msg_{self.state.epoch}_{self.state.calls}"
+        self.effects.append(Call(id=call_id, webhook=webhook, body=body, trigger=trigger, at=self.now))
+
+    def decide(self, trigger: str, action: str, value: Any, *, variant: str | None = None) -> None:
+        self.effects.append(Decision(trigger=trigger, action=action, value=value, variant=variant))
+
+    def note(self, trigger: str, outcome: str, *, reason: str = "", detail: str = "") -> None:
+        self.trace.append(Considered(trigger=trigger, outcome=outcome, reason=reason, detail=detail))
+
+    def remember_prompt(self) -> None:
+        self.state.prompted = remember(self.state.prompted, self.now)
+
+    def remember_email(self) -> None:
+        self.state.mailed = remember(self.state.mailed, self.now)

@@ -1,0 +1,223 @@
+"""One open connection as the server sees it: a cursor into the user's numbered messages, and a small outgoing buffer.
+
+States: *attached* (not greeted: nothing numbered is taken), *live* (commits are handed over as they happen) and *stale*
+(there may be messages after the cursor that only the store has; the hub reads them). What does not fit into the buffer
+is left in the store and makes the connection stale until the reader has caught up. *Lost* means that the store cannot
+continue at the cursor: the connection is greeted again, with a snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from handrail.core.frames import Ack, Error, encode
+from handrail.core.inputs import BadInput
+
+MAX_PENDING = 256  # messages
+MAX_BYTES = 64 * 1024
+CLOSE_WITHIN = 1.0  # seconds that a closing message may take to leave
+
+DRAINING = 4001
+TOO_SLOW = 4002
+IDLE = 4003
+STORE_AWAY = 4004
+BAD_TOKEN = 4500
+BAD_ORIGIN = 4502
+
+Frame = tuple[int, bytes]
+
+
+class Out(NamedTuple):
+    """A message on its way out. `offset` is its position in `epoch`, -1 where it has none."""
+
+    data: bytes
+    offset: int = -1
+    epoch: str = ""
+
+
+class Transport(Protocol):
+    async def write(self, batch: list[Out]) -> None:
+        """Send these in order. Raises OSError when the peer is gone."""
+
+    async def close(self, code: int, reason: str, reconnect_ms: int) -> None:
+        """Say goodbye. Raises OSError when the peer is gone."""
+
+    def abort(self) -> None:
+        """End the conversation now, whatever is unsent."""
+
+
+class Watcher(Protocol):
+    """Who is told when a connection starts writing, and when all it had has left."""
+
+    def writing(self, connection: Connection) -> None: ...
+
+    def drained(self, connection: Connection) -> None: ...
+
+
+class Connection:
+    __slots__ = (
+        "_ack",
+        "_bytes",
+        "_closing",
+        "_flushing",
+        "_pending",
+        "_transport",
+        "_watcher",
+        "cursor",
+        "epoch",
+        "greeted",
+        "id",
+        "lost",
+        "seen",
+        "since",
+        "stale",
+        "user",
+    )
+
+    def __init__(self, identity: str, transport: Transport, watcher: Watcher) -> None:
+        self.id = identity
+        self.user = ""
+        self.epoch = ""
+        self.cursor = 0  # the last offset taken into the buffer
+        self.seen = 0  # the last offset the client says its user has seen
+        self.greeted = False
+        self.stale = False
+        self.lost = False
+        self.since = 0.0  # loop time when the present write began
+        self._transport = transport
+        self._watcher = watcher
+        self._pending: list[Out] = []
+        self._bytes = 0
+        self._ack: str | None = None
+        self._closing: tuple[int, str, int] | None = None
+        self._flushing: asyncio.Task[None] | None = None
+
+    # --- what there is to send ---
+
+    def greet(self, welcome: bytes, epoch: str, offset: int) -> None:
+        """Start over at a position: what follows it comes next."""
+        self.epoch, self.cursor = epoch, offset
+        self.greeted, self.lost = True, False
+        self._put(Out(welcome, offset, epoch))
+
+    def push(self, data: bytes) -> None:
+        """Send a message without a number."""
+        self._put(Out(data))
+
+    def error(self, fault: BadInput, event: str | None = None) -> None:
+        more = {} if event is None else {"id": event}
+        self.push(encode(Error(code=fault.code, message=fault.message, fix=fault.fix, **more)))
+
+    def acknowledge(self, event: str) -> None:
+        """The store has this event and all before it; of several acknowledgements the newest is sent."""
+        if self._closing is None:
+            self._ack = event
+            self._flush_soon()
+
+    def offer(self, epoch: str, frames: Iterable[Frame], head: int) -> None:
+        """A commit happened in this process and the user's messages now reach up to `head`."""
+        if not self.greeted or self.stale or self.lost:
+            self.stale = True
+        elif epoch != self.epoch:
+            self.lost = True
+        else:
+            self._follow(frames)
+            self.stale = self.cursor < head
+
+    def take(self, frames: list[Frame], head: int) -> None:
+        """What the store has after the cursor; `head` is how far it must reach, as known before it was asked. A frame
+        without data only moves the cursor."""
+        wanted = [frame for frame in frames if frame[0] > self.cursor]
+        if wanted[0][0] != self.cursor + 1 if wanted else self.cursor < head:
+            self.lost = True
+        else:
+            self._follow(wanted)
+
+    def _follow(self, frames: Iterable[Frame]) -> None:
+        for offset, data in frames:
+            if offset == self.cursor + 1 and self.has_room:
+                self.cursor = offset
+                if data:
+                    self._put(Out(data, offset, self.epoch))
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._pending) < MAX_PENDING and self._bytes < MAX_BYTES
+
+    @property
+    def behind(self) -> bool:
+        """Whether the hub should read the store for this connection now."""
+        return self.greeted and (self.stale or self.lost) and self.has_room and self._closing is None
+
+    # --- sending it ---
+
+    @property
+    def closing(self) -> bool:
+        return self._closing is not None
+
+    def finish(self, code: int, reason: str, reconnect_ms: int = 0) -> None:
+        """Close with this code once what is pending has left."""
+        if self._closing is None:
+            self._closing = (code, reason, reconnect_ms)
+            self._flush_soon()
+
+    def cut(self) -> None:
+        """Give up on a reader that takes nothing."""
+        self._forget()
+        self._closing = (TOO_SLOW, "too slow", 0)
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._transport.abort()
+
+    async def room(self) -> None:
+        """Return when a reader that is behind has caught up, so that it cannot make us pile up answers."""
+        if len(self._pending) > MAX_PENDING // 4 and self._flushing is not None:
+            await asyncio.wait([self._flushing])
+
+    def _put(self, out: Out) -> None:
+        if self._closing is not None:
+            return
+        if len(self._pending) >= 2 * MAX_PENDING:  # answers to a peer that asks and does not read
+            self.finish(TOO_SLOW, "too slow")
+            return
+        self._pending.append(out)
+        self._bytes += len(out.data)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while batch := self._next():
+                self.since = loop.time()
+                self._watcher.writing(self)
+                await self._transport.write(batch)
+            if self._closing is not None:
+                await asyncio.wait_for(self._transport.close(*self._closing), CLOSE_WITHIN)
+        except (OSError, TimeoutError):  # the peer is gone, or will not even hear goodbye
+            self._forget()
+            self._closing = (TOO_SLOW, "gone", 0)
+            self._transport.abort()
+        finally:
+            self._flushing = None
+            self._watcher.drained(self)
+
+    def _next(self) -> list[Out]:
+        batch, self._pending, self._bytes = self._pending, [], 0
+        if self._ack is not None:
+            batch.append(Out(encode(Ack(up_to=self._ack))))
+            self._ack = None
+        return batch
+
+    def _forget(self) -> None:
+        self._pending, self._bytes, self._ack = [], 0, None
+
+
+def name_kind(data: bytes) -> str:
+    """The `type` of an encoded message: the encoder writes it first."""
+    return data[9 : data.index(b'"', 9)].decode()

@@ -1,0 +1,247 @@
+"""The hub: which connections a user has in this process, and how each comes by every message of its user.
+
+A commit of this process is handed over directly when it continues where a connection is. In every other case (another
+process wrote, the reader was slow, somebody resumes) the connection reads the store from its cursor on: live tail and
+resume are the same code. A lost doorbell costs latency, never a message: on reconnecting to the store, and every few
+seconds where several processes write, positions are compared with the store's.
+
+Where the store cannot continue at a cursor (trimmed, or the epoch changed because data were lost) the connection gets a
+second `welcome` with `recovered: false` and a full snapshot; clients treat it as they treat the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import msgspec
+import structlog
+
+from handrail.core import engine, frames, inputs
+from handrail.core.frames import Welcome
+from handrail.core.state import State
+from handrail.live.connection import Connection, Frame
+from handrail.runner import Committed, Runner
+from handrail.store.protocol import Bell, StoreDown
+
+HEARTBEAT = 20  # seconds between pings of the server
+STALL = 5.0  # seconds one write may take
+TICK = 1.0
+CHECK_EVERY = 5  # ticks between two looks at a user's position
+PAGE = 200  # messages read at once
+CHUNK = 100  # users looked at together
+
+log = structlog.get_logger(__name__)
+_prompt = msgspec.json.Decoder(frames.Prompt)
+
+
+class _Audience:
+    """The connections of one user; `head` is the newest offset heard of."""
+
+    __slots__ = ("connections", "doubtful", "head", "reading")
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.head = 0
+        self.doubtful = False
+        self.reading: asyncio.Task[None] | None = None
+
+
+class Hub:
+    """`alone` says whether no other process writes to the store, which saves comparing positions."""
+
+    def __init__(self, runner: Runner, *, alone: Callable[[], bool] = lambda: False, stall: float = STALL) -> None:
+        self._runner = runner
+        self._store = runner.store
+        self._alone = alone
+        self._stall = stall
+        self._audiences: dict[str, _Audience] = {}
+        self._writing: set[Connection] = set()
+        self._ticks = 0
+        self._check_all = False
+        runner.on_commit(self.committed)
+        self._store.on_bell(self._hear)
+        self._store.on_reconnect(self._reconnected)
+
+    # --- who is here ---
+
+    def users(self) -> list[str]:
+        return list(self._audiences)
+
+    def connections(self) -> list[Connection]:
+        return [connection for audience in self._audiences.values() for connection in audience.connections]
+
+    def has(self, user: str) -> bool:
+        return user in self._audiences
+
+    def attach(self, user: str, connection: Connection) -> None:
+        """From now on nothing the user is sent is missed; it reaches the connection once that is greeted."""
+        audience = self._audiences.get(user)
+        if audience is None:
+            audience = self._audiences[user] = _Audience()
+            self._runner.hold(user)
+            self._store.listen(user)
+        connection.user = user
+        audience.connections.append(connection)
+
+    def detach(self, connection: Connection) -> None:
+        self._writing.discard(connection)
+        audience = self._audiences.get(connection.user)
+        if audience is None or connection not in audience.connections:
+            return
+        audience.connections.remove(connection)
+        if not audience.connections:
+            del self._audiences[connection.user]
+            self._runner.release(connection.user)
+            self._store.unlisten(connection.user)
+
+    # --- what there is to hear ---
+
+    def committed(self, commit: Committed) -> None:
+        audience = self._audiences.get(commit.user)
+        if audience is None:
+            return
+        audience.head = commit.state.offset
+        for connection in audience.connections:
+            connection.offer(commit.state.epoch, commit.frames, commit.state.offset)
+        self._catch_up(commit.user, audience)
+
+    def greeted(self, connection: Connection) -> None:
+        """A connection was greeted: bring it what happened meanwhile."""
+        self._catch_up(connection.user, self._audiences.get(connection.user))
+
+    def writing(self, connection: Connection) -> None:
+        self._writing.add(connection)
+
+    def drained(self, connection: Connection) -> None:
+        self._writing.discard(connection)
+        if connection.stale or connection.lost:
+            self._catch_up(connection.user, self._audiences.get(connection.user))
+
+    def _hear(self, bell: Bell) -> None:
+        audience = self._audiences.get(bell.user)
+        # A commit of this process is told by the runner, also when its reply was lost.
+        if audience is None or bell.node == self._runner.node or bell.offset <= audience.head:
+            return
+        audience.head = bell.offset
+        for connection in audience.connections:
+            connection.stale = connection.stale or connection.cursor < bell.offset
+        self._catch_up(bell.user, audience)
+
+    def _reconnected(self) -> None:
+        self._check_all = True
+
+    # --- reading the store ---
+
+    def _catch_up(self, user: str, audience: _Audience | None) -> None:
+        if audience is not None and audience.reading is None and any(c.behind for c in audience.connections):
+            audience.reading = asyncio.get_running_loop().create_task(self._read(user, audience))
+
+    async def _read(self, user: str, audience: _Audience) -> None:
+        """Bring every connection of the user that is behind up to what the store has."""
+        try:
+            while behind := [c for c in audience.connections if c.behind]:
+                if lost := [c for c in behind if c.lost]:
+                    await self._greet_again(user, audience, lost)
+                    continue
+                head = audience.head
+                found = await self._store.outbox(user, min(c.cursor for c in behind), PAGE)
+                self._hand_over(audience, behind, found, head)
+        except StoreDown:
+            audience.doubtful = True  # the next tick tries again
+        finally:
+            audience.reading = None
+
+    def _hand_over(self, audience: _Audience, behind: list[Connection], found: list[Frame], head: int) -> None:
+        now = self._runner.clock()
+        fresh = [(offset, b"" if expired(data, now) else data) for offset, data in found]
+        last = found[-1][0] if found else 0
+        audience.head = max(audience.head, last)
+        for connection in behind:
+            connection.take(fresh, min(head, last) if found else head)
+            connection.stale = connection.cursor < audience.head or (
+                len(found) == PAGE and connection.cursor == last
+            )
+
+    async def _greet_again(self, user: str, audience: _Audience, lost: Iterable[Connection]) -> None:
+        state = await self._runner.read(user)
+        audience.head = state.offset
+        for connection in lost:
+            connection.greet(self.welcome(connection, state), state.epoch, state.offset)
+            connection.stale = True  # something may have been committed while the state was read
+
+    def welcome(self, connection: Connection, state: State, *, resume_at: int | None = None) -> bytes:
+        """The first message: empty at `resume_at` for one who resumes, else everything the user should see now."""
+        session = state.session.id if state.session is not None and not state.session.ended else None
+        flow, slots, prompts = (
+            engine.snapshot(self._runner.program(), state, self._runner.clock()) if resume_at is None else (None, {}, ())
+        )
+        return frames.encode(
+            Welcome(
+                session=session,
+                connection=connection.id,
+                epoch=state.epoch,
+                offset=state.offset if resume_at is None else resume_at,
+                recovered=resume_at is not None,
+                heartbeat_s=HEARTBEAT,
+                flow=flow,
+                slots=slots,
+                prompts=prompts,
+            )
+        )
+
+    # --- watching ---
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Once a second: cut readers that take nothing, compare positions with the store's."""
+        self._ticks += 1
+        limit = asyncio.get_running_loop().time() - self._stall
+        for connection in [c for c in self._writing if c.since < limit]:
+            connection.cut()
+        await self._check_positions()
+
+    async def _check_positions(self) -> None:
+        everyone, self._check_all = self._check_all, False
+        turn = None if everyone else -1 if self._alone() else self._ticks % CHECK_EVERY
+        users = [
+            user
+            for index, (user, audience) in enumerate(self._audiences.items())
+            if turn is None or audience.doubtful or index % CHECK_EVERY == turn
+        ]
+        try:
+            for start in range(0, len(users), CHUNK):
+                await asyncio.gather(*(self._check(user) for user in users[start : start + CHUNK]))
+        except StoreDown:
+            self._check_all = self._check_all or everyone
+
+    async def _check(self, user: str) -> None:
+        """Ask for the message at the cursor and the one after it: the first tells that the epoch still holds."""
+        audience = self._audiences.get(user)
+        if audience is None or audience.reading is not None:
+            return
+        audience.doubtful = False
+        greeted = [connection for connection in audience.connections if connection.greeted]
+        cursor = min((connection.cursor for connection in greeted), default=0)
+        found = await self._store.outbox(user, max(cursor - 1, 0), 2)
+        newest = found[-1][0] if found else 0
+        if cursor and (not found or found[0][0] != cursor):
+            state = await self._runner.read(user)
+            newest = state.offset
+            for connection in greeted:
+                connection.lost = connection.lost or connection.epoch != state.epoch
+        for connection in greeted:
+            connection.stale = connection.stale or connection.cursor < newest
+        self._catch_up(user, audience)
+
+
+def expired(data: bytes, now: int) -> bool:
+    """Whether an encoded message is a prompt whose time is over: it is not shown late."""
+    if not data.startswith(b'{"type":"prompt"'):
+        return False
+    until = _prompt.decode(data).expires_at
+    return until is not None and inputs.read_time(until) <= now

@@ -1,0 +1,163 @@
+"""`/updates/sse`: the same messages as server-sent events; what the client says goes by `POST /v1/…`.
+
+`event:` is the message's type, `id:` its position as `epoch:offset` (on numbered messages and on welcome), which
+browsers send back as `Last-Event-ID`. The stream is written without a library: one encoded message is one line of data,
+and its ids are made of hexadecimal digits, a colon and decimal digits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from handrail.core.frames import Hello
+from handrail.core.inputs import BadInput
+from handrail.live import inbound
+from handrail.live.connection import Out, name_kind
+from handrail.live.visit import Reception, Visit
+from handrail.live.websocket import Receive, Send, end_lease, read_header
+
+KEEPALIVE = 15.0  # seconds between comments, which keep proxies from closing a quiet stream
+MAX_QUERY = 16 * 1024
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Stream:
+    """The ASGI app of the SSE endpoint."""
+
+    def __init__(self, desk: Reception, *, keepalive: float = KEEPALIVE) -> None:
+        self._desk = desk
+        self._keepalive = keepalive
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        origin = read_header(scope, b"origin")
+        cors = _allow(origin) if origin is not None and self._desk.gate.origin_allowed(origin) else []
+        try:
+            if self._desk.draining:
+                raise BadInput("draining", "The server is about to stop.", "Connect again in a moment.")
+            user, hello = self._admit(scope, origin)
+        except BadInput as fault:
+            await _refuse(send, fault, cors)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS + cors})
+        await self._converse(user, hello, receive, send)
+
+    def _admit(self, scope: MutableMapping[str, Any], origin: str | None) -> tuple[str, Hello]:
+        if scope["method"] != "GET":
+            raise BadInput("bad-method", "This address only takes GET.", "Open it with EventSource.")
+        if not self._desk.gate.origin_allowed(origin):
+            raise BadInput("bad-origin", "Pages of this origin may not connect.", "Add it to HANDRAIL_ORIGINS.")
+        hello = read_hello(scope["query_string"], read_header(scope, b"last-event-id"))
+        return self._desk.gate.authenticate(hello.token, hello.user_id, hello.anonymous_id), hello
+
+    async def _converse(self, user: str, hello: Hello, receive: Receive, send: Send) -> None:
+        lease = asyncio.timeout(None)
+        visit = self._desk.receive(Lines(send, lease))
+        try:
+            async with lease:
+                await visit.enter(user, hello)
+                self._keep_alive(visit)
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+        except TimeoutError:
+            return  # cut: a reader that takes nothing
+        finally:
+            await visit.leave()
+
+    def _keep_alive(self, visit: Visit) -> None:
+        """A comment now and then, until the stream is closed or its user left."""
+        if not visit.connection.closing and not visit.left:
+            visit.connection.push(b"")
+            asyncio.get_running_loop().call_later(self._keepalive, self._keep_alive, visit)
+
+
+class Lines:
+    """One event stream as a transport."""
+
+    __slots__ = ("_lease", "_send")
+
+    def __init__(self, send: Send, lease: asyncio.Timeout) -> None:
+        self._send = send
+        self._lease = lease
+
+    async def write(self, batch: list[Out]) -> None:
+        body = b"".join(map(encode_event, batch))
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def close(self, code: int, reason: str, reconnect_ms: int) -> None:
+        body = b"retry: %d\n\n" % reconnect_ms
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def abort(self) -> None:
+        end_lease(self._lease)
+
+
+def encode_event(out: Out) -> bytes:
+    """One message as an event; no data makes a comment."""
+    if not out.data:
+        return b":\n\n"
+    place = b"id: %s:%d\n" % (out.epoch.encode(), out.offset) if out.epoch else b""
+    return b"event: %s\n%sdata: %s\n\n" % (name_kind(out.data).encode(), place, out.data)
+
+
+def read_hello(query: bytes, last_event_id: str | None) -> Hello:
+    """The hello an address stands for; a browser that reconnects says where it was in `Last-Event-ID`.
+
+    Raises BadInput.
+    """
+    if len(query) > MAX_QUERY:
+        raise BadInput("too-large", "The address is too long.", "Leave out what is not needed.")
+    try:
+        given = {key: values[-1] for key, values in parse_qs(query.decode("ascii"), errors="strict").items()}
+    except ValueError:
+        raise BadInput("bad-field", "The query cannot be read.", "Encode it as UTF-8 in percent signs.") from None
+    epoch, offset = given.get("epoch"), given.get("offset")
+    if last_event_id:
+        epoch, _, offset = last_event_id.rpartition(":")
+    return inbound.check_hello(
+        Hello(
+            token=given.get("token"),
+            user_id=given.get("user_id"),
+            anonymous_id=given.get("anonymous_id"),
+            device=given.get("device", ""),
+            tab=given.get("tab", ""),
+            epoch=epoch or None,
+            offset=_read_offset(offset),
+            visible=given.get("visible", "true") != "false",
+        )
+    )
+
+
+def _read_offset(value: str | None) -> int | None:
+    """A position that cannot be read is none: the client gets a snapshot."""
+    return int(value) if value and value.isascii() and value.isdigit() and len(value) <= 15 else None
+
+
+def _allow(origin: str) -> list[tuple[bytes, bytes]]:
+    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+
+
+async def _refuse(send: Send, fault: BadInput, cors: list[tuple[bytes, bytes]]) -> None:
+    statuses = {"bad-token": 401, "bad-origin": 403, "bad-method": 405, "draining": 503}
+    status = statuses.get(fault.code, 400)
+    body = {
+        "type": f"urn:handrail:problem:{fault.code}",
+        "title": "The stream cannot be opened",
+        "status": status,
+        "detail": fault.message,
+        "fix": fault.fix,
+    }
+    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"), *cors]
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(body)})

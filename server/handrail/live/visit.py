@@ -1,0 +1,233 @@
+"""One connection's conversation from hello to goodbye, whichever way its bytes travel.
+
+Before the hello only a hello is understood. Then every message is an event for the runner or a word to the connection
+itself. A message that cannot be used is answered with an `error` and the conversation goes on. An event that could not
+be stored ends it with a code that brings the client back: what was not acknowledged it sends again, and nothing after
+the gap is acknowledged here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from handrail.core import frames
+from handrail.core.events import Connected, Disconnected, Event
+from handrail.core.frames import (
+    ActivityMessage,
+    Bye,
+    ConsentMessage,
+    Hello,
+    IdentifyMessage,
+    Ping,
+    Pong,
+    Seen,
+    TrackMessage,
+)
+from handrail.core.inputs import BadInput
+from handrail.core.state import State
+from handrail.live import inbound
+from handrail.live.connection import BAD_TOKEN, DRAINING, STORE_AWAY, Connection, Transport
+from handrail.live.hub import Hub
+from handrail.runner import Outcome, Runner, TooManyConflicts
+from handrail.store.protocol import StoreDown
+
+UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
+RECONNECT_MS = 2_000  # clients told to come back spread over this time
+
+_PONG = frames.encode(Pong())
+_STORE_AWAY = BadInput(
+    "store-down",
+    "The store cannot be reached; this was not stored.",
+    "Connect again and send what was not acknowledged: nothing is applied twice.",
+)
+_FAULT = BadInput("fault", "Handrail could not apply this event. The server's log says more.", "Do not send it again.")
+
+
+class Gate(Protocol):
+    """Who may come in."""
+
+    def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> str:
+        """The user. Raises BadInput; `bad-token` means stay away."""
+
+    def origin_allowed(self, origin: str | None) -> bool: ...
+
+
+class Reception:
+    """What all visits of this process share. `owe` is told of a departure the store did not take."""
+
+    def __init__(self, hub: Hub, runner: Runner, gate: Gate, owe: Callable[[str, Event], None]) -> None:
+        self.hub = hub
+        self.runner = runner
+        self.gate = gate
+        self.owe = owe
+        self.draining = False
+
+    def receive(self, transport: Transport) -> Visit:
+        return Visit(self, Connection(f"c-{secrets.token_hex(8)}", transport, self.hub))
+
+    def drain(self, window_ms: int) -> None:
+        """Send everybody away, to come back at a moment of their own within the window."""
+        self.draining = True
+        for connection in self.hub.connections():
+            dismiss(connection, DRAINING, "draining", window_ms)
+
+    async def depart(self, user: str, event: Disconnected) -> None:
+        """Record that a connection closed, and that this process holds none of the user's any more."""
+        try:
+            await self.runner.submit(user, event)
+            if not self.hub.has(user):
+                await self.runner.store.delist(self.runner.node, user)
+        except (StoreDown, TooManyConflicts):
+            self.owe(user, event)
+
+
+class Visit:
+    __slots__ = ("_desk", "_last", "_unsettled", "connected", "connection", "user")
+
+    def __init__(self, desk: Reception, connection: Connection) -> None:
+        self._desk = desk
+        self._last: asyncio.Future[Outcome] | None = None
+        self._unsettled = 0
+        self.connected = False
+        self.connection = connection
+        self.user = ""
+
+    # --- coming in ---
+
+    async def listen(self, data: str | bytes | None) -> None:
+        """Take one message. Whatever is wrong with it is answered, never raised."""
+        if not isinstance(data, str):
+            binary = BadInput("binary-frame", "The message is not text.", "Send JSON in text frames.")
+            self.connection.error(binary)
+            return
+        try:
+            message = inbound.decode(data)
+            if isinstance(message, Hello):
+                await self.hello(message)
+            else:
+                self._take(message)
+        except BadInput as fault:
+            self._refuse(fault, inbound.find_id(data))
+        await self.connection.room()
+        if self._unsettled >= UNSETTLED and self._last is not None:
+            await asyncio.wait([self._last])
+
+    async def hello(self, hello: Hello) -> None:
+        """Raises BadInput."""
+        if self.user:
+            raise BadInput("already-welcomed", "This connection was welcomed already.", "Open another connection.")
+        inbound.check_hello(hello)
+        user = self._desk.gate.authenticate(hello.token, hello.user_id, hello.anonymous_id)
+        await self.enter(user, hello)
+
+    async def enter(self, user: str, hello: Hello) -> None:
+        """Welcome the user, then let what the hello sets off follow."""
+        desk, connection = self._desk, self.connection
+        self.user = user
+        desk.hub.attach(user, connection)
+        try:
+            state, _ = await asyncio.gather(
+                desk.runner.read(user), desk.runner.store.enlist(desk.runner.node, user)
+            )
+            resume_at = hello.offset if await self._resumable(hello, state) else None
+        except StoreDown:
+            self._store_away()
+            return
+        offset = state.offset if resume_at is None else resume_at
+        connection.greet(desk.hub.welcome(connection, state, resume_at=resume_at), state.epoch, offset)
+        connection.stale = connection.stale or offset < state.offset
+        desk.hub.greeted(connection)
+        self._submit(self._connected(hello))
+        self.connected = True
+
+    def _connected(self, hello: Hello) -> Connected:
+        now = self._desk.runner.clock()
+        return Connected(
+            id=f"{self.connection.id}.open",
+            at=now,
+            connection=self.connection.id,
+            node=self._desk.runner.node,
+            device=hello.device,
+            tab=hello.tab,
+            visible=hello.visible,
+            idle_ms=min(hello.idle_ms, now),
+        )
+
+    async def _resumable(self, hello: Hello, state: State) -> bool:
+        """Whether the client can go on where it was: same epoch, and the store still has the next message."""
+        after = hello.offset
+        if hello.epoch != state.epoch or after is None or after > state.offset:
+            return False
+        if after == state.offset:
+            return True
+        found = await self._desk.runner.store.outbox(self.user, after, 1)
+        return bool(found) and found[0][0] == after + 1
+
+    # --- being here ---
+
+    def _take(self, message: TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping) -> None:
+        now = self._desk.runner.clock()
+        if not self.user:
+            raise BadInput("hello-first", "The first message has to be a hello.", "Send `hello` with `user_id` or `token`.")
+        match message:
+            case Ping():
+                self.connection.push(_PONG)
+            case Seen():
+                self.connection.seen = max(self.connection.seen, message.offset)
+            case TrackMessage():
+                self._submit(inbound.track_of(message, now), message.id)
+            case IdentifyMessage():
+                self._submit(inbound.identify_of(message, now), message.id)
+            case ConsentMessage():
+                self._submit(inbound.consent_of(message, now), message.id)
+            case ActivityMessage():
+                self._submit(inbound.activity_of(message, self.connection.id, now))
+
+    def _submit(self, event: Event, acknowledge: str | None = None) -> None:
+        self._last = self._desk.runner.submit(self.user, event)
+        self._unsettled += 1
+        self._last.add_done_callback(partial(self._settled, acknowledge))
+
+    def _settled(self, acknowledge: str | None, future: asyncio.Future[Outcome]) -> None:
+        self._unsettled -= 1
+        fault = None if future.cancelled() else future.exception()
+        if future.cancelled() or isinstance(fault, StoreDown | TooManyConflicts):
+            self._store_away(acknowledge)
+        elif fault is not None:
+            self.connection.error(_FAULT, acknowledge)
+        elif acknowledge is not None:
+            self.connection.acknowledge(acknowledge)
+
+    def _refuse(self, fault: BadInput, event: str | None) -> None:
+        self.connection.error(fault, event)
+        if fault.code == "bad-token":
+            self.connection.finish(BAD_TOKEN, fault.code)
+
+    def _store_away(self, event: str | None = None) -> None:
+        self.connection.error(_STORE_AWAY, event)
+        dismiss(self.connection, STORE_AWAY, "store away", RECONNECT_MS)
+
+    # --- leaving ---
+
+    async def leave(self) -> None:
+        if not self.user:
+            return
+        desk, connection = self._desk, self.connection
+        desk.hub.detach(connection)
+        if self.connected:
+            event = Disconnected(id=f"{connection.id}.close", at=desk.runner.clock(), connection=connection.id)
+            await desk.depart(self.user, event)
+
+
+def dismiss(connection: Connection, code: int, reason: str, window_ms: int) -> None:
+    """Say goodbye with a moment to come back at, spread over the window, and close."""
+    wait = random.randrange(window_ms) if window_ms > 0 else 0
+    connection.push(frames.encode(Bye(code=code, reconnect_ms=wait)))
+    connection.finish(code, reason, wait)
+
+

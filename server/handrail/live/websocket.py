@@ -1,0 +1,123 @@
+"""`/updates`: the live connection over WebSocket, straight on ASGI, without an object a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from handrail.live.connection import BAD_ORIGIN, IDLE, TOO_SLOW, Out
+from handrail.live.visit import Reception, Visit
+
+SUBPROTOCOL = "handrail.v1"
+HELLO_WITHIN = 10.0  # seconds
+CLOSE_WITHIN = 1.0
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Updates:
+    """The ASGI app of the WebSocket endpoint."""
+
+    def __init__(self, desk: Reception, *, hello_within: float = HELLO_WITHIN) -> None:
+        self._desk = desk
+        self._hello_within = hello_within
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        if self._desk.draining:
+            await _turn_away(scope, send, 503, "The server is about to stop; another one will answer.")
+        elif not self._desk.gate.origin_allowed(read_header(scope, b"origin")):
+            await _turn_away(scope, send, 403, "Pages of this origin may not connect; see HANDRAIL_ORIGINS.")
+        else:
+            chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
+            await send({"type": "websocket.accept", "subprotocol": chosen})
+            await self._converse(receive, send)
+
+    async def _converse(self, receive: Receive, send: Send) -> None:
+        lease = asyncio.timeout(self._hello_within)
+        transport = Socket(send, lease)
+        visit = self._desk.receive(transport)
+        try:
+            async with lease:
+                await self._hear(visit, lease, receive)
+        except TimeoutError:
+            slow = visit.connection.closing
+            await transport.part(TOO_SLOW if slow else IDLE, "too slow" if slow else "no hello came")
+        finally:
+            await visit.leave()
+
+    async def _hear(self, visit: Visit, lease: asyncio.Timeout, receive: Receive) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if visit.connection.closing:
+                continue
+            await visit.listen(message.get("text"))
+            if visit.user and not visit.connection.closing:
+                lease.reschedule(None)
+
+
+class Socket:
+    """One WebSocket as a transport. `lease` is what the conversation runs under: when it ends, so does that."""
+
+    __slots__ = ("_lease", "_send")
+
+    def __init__(self, send: Send, lease: asyncio.Timeout) -> None:
+        self._send = send
+        self._lease = lease
+
+    async def write(self, batch: list[Out]) -> None:
+        try:
+            for out in batch:
+                await self._send({"type": "websocket.send", "text": out.data.decode()})
+        except RuntimeError as fault:  # how uvicorn says that the closing handshake has begun
+            raise ConnectionResetError from fault
+
+    async def close(self, code: int, reason: str, reconnect_ms: int) -> None:
+        try:
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except RuntimeError as fault:
+            raise ConnectionResetError from fault
+
+    def abort(self) -> None:
+        end_lease(self._lease)
+
+    async def part(self, code: int, reason: str) -> None:
+        """Try to say why before the socket is dropped."""
+        try:
+            await asyncio.wait_for(self.close(code, reason, 0), CLOSE_WITHIN)
+        except (OSError, TimeoutError):
+            return
+
+
+def end_lease(lease: asyncio.Timeout) -> None:
+    """Make whatever runs under the lease end now; one that has ended already may stay so."""
+    try:
+        lease.reschedule(0)
+    except RuntimeError:
+        return
+
+
+def read_header(scope: MutableMapping[str, Any], name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None
+
+
+async def _turn_away(scope: MutableMapping[str, Any], send: Send, status: int, why: str) -> None:
+    """Refuse before the handshake, in HTTP where the server can."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": BAD_ORIGIN, "reason": why})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": why.encode()})
+
+

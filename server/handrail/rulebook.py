@@ -1,0 +1,165 @@
+"""The rules that are live: read from folders, kept while they are good, read again when a file changes.
+
+A folder with a fault changes nothing: the last good program stays and the problems are told (log, `/readyz`, `check`).
+At the start there is no last good one: the server starts with an empty program and is not ready until the fault is
+mended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+import structlog
+from msgspec import Struct
+from watchfiles import awatch
+
+from handrail.core.problems import Problem
+from handrail.core.rules import Loaded, Program, load
+
+TEST_SUFFIX = ".test.yaml"
+DEBOUNCE_MS = 100
+_log = structlog.get_logger("handrail.rules")
+
+
+class Sources(Struct, frozen=True):
+    """Rule files as text, by the path to show; `unreadable` are those that could not be read."""
+
+    texts: dict[str, str]
+    unreadable: tuple[Problem, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """A hash of names and contents: equal on every process that has the same files."""
+        digest = blake2b(digest_size=8)
+        for path, text in sorted(self.texts.items()):
+            digest.update(f"{path}\0{text}\0".encode(errors="surrogatepass"))
+        return digest.hexdigest()
+
+
+class Rulebook:
+    """The live rules of one process. `on_change` is called, in the event loop, after a new program went live."""
+
+    def __init__(
+        self, folders: tuple[Path, ...], environ: Mapping[str, str], *, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        self._folders = folders
+        self._environ = environ
+        self._on_change = on_change
+        self._program = _empty_program()
+        self._sources = Sources({})
+        self._seen = ""
+        self.loaded = False
+        self.problems: tuple[Problem, ...] = ()
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    @property
+    def version(self) -> str:
+        """The version of the program that is live; empty before the first good one."""
+        return self._sources.version if self.loaded else ""
+
+    @property
+    def files(self) -> int:
+        return len(self._sources.texts)
+
+    @property
+    def triggers(self) -> int:
+        return len(self._program.triggers)
+
+    def read(self) -> bool:
+        """Read the folders now; whether a new program went live."""
+        sources = read_sources(*self._folders)
+        if sources.version == self._seen and not sources.unreadable:
+            return False
+        return self._adopt(sources, load_sources(sources, self._environ))
+
+    async def watch(self) -> None:
+        """Read again whenever a file changes, for ever; parsing happens in a thread."""
+        await self._reread()  # what changed between the first reading and the watch's beginning
+        async for _ in self._changes():
+            await self._reread()
+
+    async def _reread(self) -> None:
+        sources = await asyncio.to_thread(read_sources, *self._folders)
+        if sources.version == self._seen and not sources.unreadable:
+            return
+        loaded = await asyncio.to_thread(load_sources, sources, self._environ)
+        if self._adopt(sources, loaded):
+            self._on_change()
+
+    def _changes(self) -> AsyncIterator[object]:
+        return awatch(*self._folders, debounce=DEBOUNCE_MS, step=25, ignore_permission_denied=True)
+
+    def _adopt(self, sources: Sources, loaded: Loaded) -> bool:
+        self._seen = sources.version
+        self.problems = loaded.problems
+        for problem in loaded.problems:
+            (_log.warning if problem.severity == "warning" else _log.error)(str(problem))
+        if loaded.program is None:
+            kept = f"version {self.version} stays live" if self.loaded else "none are live until this is mended"
+            _log.error(f"rules have faults: {kept}")
+            return False
+        self._program, self._sources, self.loaded = loaded.program, sources, True
+        _log.info("rules are live", version=sources.version, files=self.files, triggers=self.triggers)
+        return True
+
+
+def read_sources(*folders: Path) -> Sources:
+    """The rule files of the folders (or single files), in order of path; tests (`*.test.yaml`) are left out."""
+    return _read_files(path for folder in folders for path in rule_files(folder))
+
+
+def read_tests(folder: Path) -> Sources:
+    """The tests (`*.test.yaml`) of a folder, or those beside a single file."""
+    return _read_files(tests_of(folder))
+
+
+def _read_files(paths: Iterable[Path]) -> Sources:
+    texts: dict[str, str] = {}
+    unreadable: list[Problem] = []
+    for path in paths:
+        try:
+            texts[path.as_posix()] = path.read_text("utf-8")
+        except UnicodeDecodeError as fault:
+            unreadable.append(Problem(path.as_posix(), 1, 1, f"the file is not UTF-8 (byte {fault.start + 1})"))
+        except FileNotFoundError:
+            continue  # an editor moved it away under our eyes; the watch tells when it is back
+        except OSError as fault:
+            unreadable.append(Problem(path.as_posix(), 1, 1, f"the file cannot be read: {fault.strerror}"))
+    return Sources(texts, tuple(unreadable))
+
+
+def rule_files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    return sorted(path for path in folder.rglob("*.yaml") if not is_test(path))
+
+
+def is_test(path: Path) -> bool:
+    return path.name.endswith(TEST_SUFFIX)
+
+
+def tests_of(folder: Path) -> list[Path]:
+    if folder.is_dir():
+        return sorted(folder.rglob(f"*{TEST_SUFFIX}"))
+    beside = folder if is_test(folder) else folder.with_suffix(TEST_SUFFIX)
+    return [beside] if beside.exists() else []
+
+
+def load_sources(sources: Sources, environ: Mapping[str, str]) -> Loaded:
+    """The program, or the problems. An unreadable file is a fault like any other."""
+    loaded = load(sources.texts, environ)
+    if not sources.unreadable:
+        return loaded
+    return Loaded(program=None, problems=tuple(sorted((*sources.unreadable, *loaded.problems))))
+
+
+def _empty_program() -> Program:
+    program = load({}, {}).program
+    assert program is not None, "no rules at all are a good set"
+    return program

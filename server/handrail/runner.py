@@ -1,0 +1,336 @@
+"""The runner: takes each user's turn, decides with the core, and makes the decision durable.
+
+A user's events are stepped one after another. While a write is under way, what arrives joins the next batch, and a
+batch is one commit. Nothing is told to anybody before the store has it: first the commit, then those who listen for
+commits (connections, timers), then the futures of those who sent the events.
+
+States are kept in memory; a commit names the version it builds on, so a stale one costs a reload and never a wrong
+write. States of users that somebody `hold`s stay; of the others the latest few thousand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from handrail.core import engine, frames
+from handrail.core.effects import Call, Considered, Decision, Effect, Push
+from handrail.core.events import Activity, Alarm, Event
+from handrail.core.program import Program
+from handrail.core.state import State
+from handrail.store.protocol import Commit, Job, Store, StoreDown
+
+Frame = tuple[int, bytes]  # offset and JSON of a numbered message
+
+CONFLICTS = 8  # tries before a user's turn is given up
+PATIENCE = 5.0  # seconds to keep trying while the store is away
+PAUSE = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between such tries; the last one goes on
+KEPT = 5_000  # states of users nobody holds
+BATCH = 256  # events in one commit
+
+log = structlog.get_logger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What became of an event once the store has it. A `duplicate` was applied before and changes nothing."""
+
+    id: str
+    duplicate: bool = False
+    effects: tuple[Effect, ...] = ()
+    trace: tuple[Considered, ...] = ()
+
+
+class Committed(Struct, frozen=True):
+    """A commit of this process: the new state, the messages in it, and the user's due time from now on."""
+
+    user: str
+    state: State
+    frames: tuple[Frame, ...]
+    alarm: int | None
+
+
+class TooManyConflicts(Exception):
+    """Other processes kept writing the same user; nothing was written, the event may be sent again."""
+
+
+class _Turn(Struct):
+    """A batch after deciding: the state reached and, for each event, its outcome or the exception it ended in."""
+
+    base: State
+    state: State
+    results: list[Outcome | Exception]
+
+
+_Waiting = tuple[Event, "asyncio.Future[Outcome]"]
+
+
+class Runner:
+    """`program` gives the rules in force, `clock` milliseconds since the epoch, `node` names this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        program: Callable[[], Program],
+        clock: Callable[[], int],
+        node: str,
+        on_commit: Callable[[Committed], None] | None = None,
+    ) -> None:
+        self.store = store
+        self.program = program
+        self.clock = clock
+        self.node = node
+        self._hearers = [on_commit] if on_commit else []
+        self._waiting: dict[str, list[_Waiting]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._states = _States(KEPT)
+
+    def on_commit(self, hear: Callable[[Committed], None]) -> None:
+        """Every commit of this process is handed to `hear`, before the senders of its events learn of it."""
+        self._hearers.append(hear)
+
+    def submit(self, user: str, event: Event) -> asyncio.Future[Outcome]:
+        """Put an event in the user's queue. The future ends when the store has it.
+
+        It fails with StoreDown or TooManyConflicts when it could not be written (it may be sent again: its id is applied
+        once), and with whatever a faulty rule raised when the event itself could not be decided.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        waiting = self._waiting.get(user)
+        if waiting is not None:
+            waiting.append((event, future))
+            return future
+        self._waiting[user] = [(event, future)]
+        task = loop.create_task(self._take_turns(user))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return future
+
+    async def read(self, user: str) -> State:
+        """The user's state as the store has it, or a fresh one, which the user's first event then builds on.
+
+        Raises StoreDown.
+        """
+        stored = await self.store.load(user)
+        if stored is not None:
+            self._states.keep(stored)
+            return stored
+        known = self._states.get(user)
+        return known if known is not None and known.version == 0 else self._begin(user)
+
+    def hold(self, user: str) -> None:
+        """Keep the user's state in memory until as many `release`s."""
+        self._states.hold(user)
+
+    def release(self, user: str) -> None:
+        self._states.release(user)
+
+    async def drain(self) -> None:
+        """Return when everything submitted so far has been settled."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _take_turns(self, user: str) -> None:
+        waiting = self._waiting[user]
+        while waiting:
+            batch, waiting[:BATCH] = waiting[:BATCH], []
+            try:
+                await self._settle(user, batch)
+            except BaseException as fault:
+                self._give_up(user, batch, fault)
+                if not isinstance(fault, Exception):
+                    self._abandon(user, fault)
+                    raise
+        del self._waiting[user]
+
+    async def _settle(self, user: str, batch: list[_Waiting]) -> None:
+        """Decide, write, tell; again from the stored state after a conflict or while the store is away."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        conflicts = failures = 0
+        state = self._states.get(user)
+        while True:
+            try:
+                state = state or await self.read(user)
+                turn = self._decide(state, [event for event, _ in batch])
+                if await self._write(user, turn, batch, doubtful=failures > 0):
+                    break
+                state = None
+                conflicts += 1
+                if conflicts >= CONFLICTS:
+                    raise TooManyConflicts(user)
+            except StoreDown:
+                # Whether the write happened is not known: the stored state tells, by the ids it has seen.
+                state = None
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(PAUSE[min(failures, len(PAUSE) - 1)])
+                failures += 1
+        for (_, future), result in zip(batch, turn.results, strict=True):
+            _resolve(future, result)
+
+    def _decide(self, base: State, events: list[Event]) -> _Turn:
+        turn = _Turn(base, base, [])
+        program, now = self.program(), self.clock()
+        for event in events:
+            if event.id and event.id in turn.state.seen:
+                turn.results.append(Outcome(id=event.id, duplicate=True))
+                continue
+            try:
+                step = engine.step(program, turn.state, event, now)
+            except Exception as fault:  # one event a rule cannot digest must not hold up the user's others
+                log.exception("an event could not be decided", event_id=event.id, kind=type(event).__name__)
+                turn.results.append(fault)
+                continue
+            turn.state = step.state
+            turn.results.append(Outcome(id=event.id, effects=step.effects, trace=step.trace))
+        return turn
+
+    async def _write(self, user: str, turn: _Turn, batch: list[_Waiting], *, doubtful: bool) -> bool:
+        """True when the store has the turn. `doubtful`: an earlier try may have been written without our knowing."""
+        done = [(event, result) for (event, _), result in zip(batch, turn.results, strict=True)]
+        applied = [(event, result) for event, result in done if isinstance(result, Outcome) and not result.duplicate]
+        program = self.program()
+        if not _changed(turn, applied):
+            if doubtful:
+                self._tell(Committed(user, turn.state, (), engine.alarm(program, turn.state)))
+            return True
+        commit = self._commit_of(user, turn, applied, program)
+        if not await self.store.commit(commit):
+            self._states.drop(user)
+            return False
+        self._states.keep(commit.state)
+        self._tell(Committed(user, commit.state, commit.frames, commit.alarm))
+        return True
+
+    def _commit_of(self, user: str, turn: _Turn, applied: list[tuple[Event, Outcome]], program: Program) -> Commit:
+        now = self.clock()
+        effects = [effect for _, outcome in applied for effect in outcome.effects]
+        known, seen = turn.base.seen, turn.state.seen
+        new = {event.id: seen[event.id] for event, _ in applied if event.id in seen and event.id not in known}
+        return Commit(
+            state=msgspec.structs.replace(turn.state, version=turn.base.version + 1),
+            expected=turn.base.version,
+            frames=tuple((e.frame.offset, frames.encode(e.frame)) for e in effects if isinstance(e, Push)),
+            alarm=engine.alarm(program, turn.state),
+            jobs=tuple(_job(user, effect, now) for effect in effects if isinstance(effect, Call)),
+            seen=tuple(new.items()),
+            log=tuple(_line(user, event, outcome) for event, outcome in applied if _worth_logging(event, outcome)),
+            node=self.node,
+            now=now,
+        )
+
+    def _begin(self, user: str) -> State:
+        state = engine.fresh(self.program(), user, secrets.token_hex(4), self.clock())
+        self._states.drop(user)
+        self._states.keep(state)
+        return state
+
+    def _tell(self, committed: Committed) -> None:
+        for hear in self._hearers:
+            hear(committed)
+
+    def _give_up(self, user: str, batch: list[_Waiting], fault: BaseException) -> None:
+        self._states.drop(user)
+        if not isinstance(fault, StoreDown | asyncio.CancelledError):
+            log.error("a user's turn failed", exc_info=fault, event_ids=[event.id for event, _ in batch])
+        for _, future in batch:
+            _resolve(future, fault)
+
+    def _abandon(self, user: str, fault: BaseException) -> None:
+        """The task is being cancelled: nobody would come for what still waits."""
+        for _, future in self._waiting.pop(user, []):
+            _resolve(future, fault)
+
+
+class _States:
+    """States in memory: those held, by count, and the most recently used others."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._holds: Counter[str] = Counter()
+        self._held: dict[str, State] = {}
+        self._loose: OrderedDict[str, State] = OrderedDict()
+
+    def get(self, user: str) -> State | None:
+        held = self._held.get(user)
+        if held is None and user in self._loose:
+            self._loose.move_to_end(user)
+            return self._loose[user]
+        return held
+
+    def keep(self, state: State) -> None:
+        """Remember a state unless a newer one is known; what lost its data starts over at `drop`."""
+        known = self.get(state.user)
+        if known is not None and known.epoch == state.epoch and known.version > state.version:
+            return
+        if self._holds[state.user]:
+            self._held[state.user] = state
+            return
+        del self._holds[state.user]
+        self._loose[state.user] = state
+        self._loose.move_to_end(state.user)
+        if len(self._loose) > self._kept:
+            self._loose.popitem(last=False)
+
+    def drop(self, user: str) -> None:
+        self._held.pop(user, None)
+        self._loose.pop(user, None)
+
+    def hold(self, user: str) -> None:
+        self._holds[user] += 1
+        if user in self._loose:
+            self._held[user] = self._loose.pop(user)
+
+    def release(self, user: str) -> None:
+        self._holds[user] -= 1
+        if self._holds[user] <= 0:
+            del self._holds[user]
+            state = self._held.pop(user, None)
+            if state is not None:
+                self.keep(state)
+
+
+def _changed(turn: _Turn, applied: list[tuple[Event, Outcome]]) -> bool:
+    """Whether there is anything to write. An alarm always is: its timer has to be moved or removed."""
+    if not applied:
+        return False
+    quiet = all(isinstance(event, Activity) and not outcome.effects for event, outcome in applied)
+    return not quiet or (turn.state is not turn.base and turn.state != turn.base)
+
+
+def _worth_logging(event: Event, outcome: Outcome) -> bool:
+    return bool(outcome.effects or outcome.trace) or not isinstance(event, Alarm | Activity)
+
+
+def _job(user: str, call: Call, now: int) -> Job:
+    return Job(id=call.id, user=user, webhook=call.webhook, body=_encode(call.body), created=now, due=call.at)
+
+
+def _line(user: str, event: Event, outcome: Outcome) -> bytes:
+    line: dict[str, Any] = {
+        "at": event.at,
+        "user": user,
+        "event": event,
+        "decisions": [effect for effect in outcome.effects if isinstance(effect, Decision)],
+        "trace": outcome.trace,
+    }
+    return _encode(line)
+
+
+def _resolve(future: asyncio.Future[Outcome], result: Outcome | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(result, Outcome):
+        future.set_result(result)
+    elif isinstance(result, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(result)

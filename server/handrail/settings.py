@@ -1,0 +1,148 @@
+"""Every setting, in one table: what the server reads, what `handrail serve --help` prints and what the docs list."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+Role = Literal["all", "web", "worker"]
+
+
+class SettingsError(Exception):
+    """The operator's settings cannot be used. `lines` says every reason, one a line."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def _split(value: object) -> object:
+    return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+
+def _switch(value: object) -> object:
+    words = {"1": True, "on": True, "true": True, "yes": True, "0": False, "off": False, "false": False, "no": False}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+class Settings(BaseModel):
+    """What an operator chose. Field `x` is read from `HANDRAIL_X`; flags of `serve` go before the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; off loopback keys are required")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and says which")
+    workers: int = Field(1, ge=1, le=64, description="processes that serve")
+    role: Role = Field("all", description="all, web (connections and HTTP) or worker (timers and webhooks)")
+    redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; without it Valkey is embedded")
+    data_dir: Path = Field(Path(".handrail"), description="where the embedded store keeps its files")
+    rules: Path = Field(Path("rules"), description="folder of rule files")
+    client_secret: str | None = Field(
+        None, min_length=32, repr=False, description="secret of HS256 client tokens, at least 32 characters"
+    )
+    client_public_key: str | None = Field(
+        None, repr=False, description="PEM public key of EdDSA or RS256 client tokens, in place of the secret"
+    )
+    write_key: str | None = Field(None, min_length=1, repr=False, description="key that servers send events with")
+    admin_key: str | None = Field(None, min_length=1, repr=False, description="bearer key of the admin API")
+    origins: Names = Field((), description="origins of pages that may connect, separated by commas")
+    webhook_allow_private: Switch = Field(False, description="let webhooks go to private addresses (on or off)")
+    demo: Switch | None = Field(None, description="serve /demo (on or off); unset: on where it listens on loopback")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], **flags: Any) -> Self:
+        """Settings from `HANDRAIL_*` variables and the flags that were given (None: not given).
+
+        Raises SettingsError with a line for every value that cannot be used.
+        """
+        given = {name: value for name in cls.model_fields if (value := environ.get(variable(name), "").strip())}
+        given |= {name: value for name, value in flags.items() if value is not None}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as fault:
+            raise SettingsError([_explain(str(error["loc"][0]), error["msg"]) for error in fault.errors()]) from None
+
+    def to_environ(self) -> dict[str, str]:
+        """The variables from which a child process reads these same settings."""
+        return {variable(name): _spell(value) for name, value in self if value not in (None, ())}
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+    @property
+    def with_demo(self) -> bool:
+        return self.loopback if self.demo is None else self.demo
+
+    def refusals(self) -> list[str]:
+        """Why these settings must not be served, one line each; nothing if they may."""
+        return [*self._unguarded(), *self._contradictions()]
+
+    def _unguarded(self) -> list[str]:
+        if self.loopback:
+            return []
+        needed = {
+            "HANDRAIL_CLIENT_SECRET or HANDRAIL_CLIENT_PUBLIC_KEY": self.client_secret or self.client_public_key,
+            "HANDRAIL_WRITE_KEY": self.write_key,
+            "HANDRAIL_ADMIN_KEY": self.admin_key,
+            "HANDRAIL_ORIGINS": self.origins,
+        }
+        missing = [name for name, value in needed.items() if not value]
+        if not missing:
+            return []
+        return [f"{self.host} can be reached from other machines, so these must be set: {', '.join(missing)}"]
+
+    def _contradictions(self) -> list[str]:
+        found = []
+        if self.client_secret and self.client_public_key:
+            found.append("set HANDRAIL_CLIENT_SECRET or HANDRAIL_CLIENT_PUBLIC_KEY, not both")
+        if self.role == "worker" and not self.redis_url:
+            found.append(
+                "a worker shares the store of the servers: set HANDRAIL_REDIS_URL (a server with the embedded store "
+                "does the worker's part itself)"
+            )
+        return found
+
+
+def variable(name: str) -> str:
+    return f"HANDRAIL_{name.upper()}"
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(variable, default, meaning) of every setting, as help and docs print them."""
+    return [
+        (variable(name), _spell(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listening address is this machine only; a name other than localhost may be anything, so it is not."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _spell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _explain(name: str, message: str) -> str:
+    return f"{variable(name)}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,343 @@
+"""One connection to Redis on which commands of the same loop tick leave in one write.
+
+A `Pipeline` is down, connecting or open. A command sent while it is down starts a connection; until the greeting is
+answered commands wait, then they leave together. Every command has a deadline from the moment it was sent: when the
+oldest passes it, the connection is dropped and everyone who waits gets StoreDown. Nothing is ever sent twice: whether an
+unanswered write happened is for the caller to find out. After a failure the next attempt waits a little (50 ms, doubling
+to 1 s); commands sent meanwhile fail at once.
+
+The connection speaks RESP3, so bells arrive on it too, in order with the answers: a SUBSCRIBE sent before a commit is in
+force when the commit is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+
+from handrail.store.protocol import StoreDown, StoreUnusable
+
+# Answers that say "not now": the command was not carried out, for a reason that may pass.
+PASSING = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "NOREPLICAS")
+LATE = 0.05  # a loop that was itself held up gets this long to read what has arrived before a deadline counts as missed
+BACKOFF = (0.05, 1.0)
+INCOMPLETE = object()
+
+Hear = Callable[[bytes, bytes], None]
+pack = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
+
+
+class Waiter:
+    """Someone who waits for `left` more replies; without a future, replies are dropped."""
+
+    __slots__ = ("deadline", "future", "left", "replies")
+
+    def __init__(self, future: asyncio.Future[Any] | None, deadline: float, many: int = 0) -> None:
+        self.future = future
+        self.deadline = deadline
+        self.left = many or 1
+        self.replies: list[Any] | None = [] if many else None
+
+    def take(self, reply: Any) -> bool:
+        """Accept one reply; True when it was the last."""
+        self.left -= 1
+        future = self.future
+        if self.replies is not None:
+            self.replies.append(reply)
+        if self.left:
+            return False
+        if future is None or future.done():
+            return True
+        if isinstance(reply, hiredis.ReplyError) and self.replies is None:
+            future.set_exception(fault(reply))
+        else:
+            future.set_result(reply if self.replies is None else self.replies)
+        return True
+
+    def fail(self, reason: str) -> None:
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(StoreDown(reason))
+
+
+def fault(reply: hiredis.ReplyError) -> Exception:
+    """What an error reply means: StoreDown when it may pass, else the reply itself."""
+    text = str(reply)
+    return StoreDown(f"the store answered: {text}") if text.startswith(PASSING) else reply
+
+
+class Wire(asyncio.Protocol):
+    """The connection itself: bytes in, replies to those who wait, in order."""
+
+    def __init__(self, hear: Hear, lost: Callable[[Wire, str], None]) -> None:
+        self.waiting: deque[Waiter] = deque()
+        self._hear = hear
+        self._lost = lost
+        self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.drop(f"the connection was lost{f' ({exc})' if exc else ''}")
+
+    @property
+    def is_alive(self) -> bool:
+        return self._transport is not None
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while self._transport is not None and (reply := self._reader.gets()) is not INCOMPLETE:
+                self._take(reply)
+        except hiredis.HiredisError as error:
+            self.drop(f"the store sent something that is not its protocol ({error})")
+
+    def _take(self, reply: Any) -> None:
+        if type(reply) is hiredis.PushNotification and reply[0] == b"message":
+            self._hear(reply[1], reply[2])
+        elif not self.waiting:
+            self.drop("the store answered what nobody asked")
+        elif self.waiting[0].take(reply):  # confirmations of (un)subscribing are pushes too, in their place
+            self.waiting.popleft()
+
+    def drop(self, reason: str) -> None:
+        """Cut the connection and fail everyone who waits."""
+        if self._transport is None:
+            return
+        self._transport.abort()
+        self._transport = None
+        waiting, self.waiting = self.waiting, deque()
+        self._lost(self, reason)
+        for waiter in waiting:
+            waiter.fail(reason)
+
+
+class Address:
+    """Where the store is, from a redis://, rediss:// or unix:// URL; `shown` leaves the password out."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts: dict[str, Any] = dict(parse_url(url))
+        except ValueError as error:
+            raise StoreUnusable(f"the store's URL is not one Handrail knows: {error}") from None
+        self.kind = parts.get("connection_class")
+        self.host = str(parts.get("host") or "localhost")
+        self.port = int(parts.get("port", 6379))
+        self.path = str(parts.get("path", ""))
+        self.db = int(parts.get("db", 0))
+        self.username = str(parts.get("username") or "default")
+        self.password = parts.get("password")
+        self.authorities = parts.get("ssl_ca_certs")
+        self.checked = parts.get("ssl_cert_reqs") != "none"
+        self.shown = f"unix://{self.path}" if self.path else f"redis://{self.host}:{self.port}/{self.db}"
+
+    async def dial(self, wire: Wire) -> None:
+        loop = asyncio.get_running_loop()
+        if self.kind is UnixDomainSocketConnection:
+            await loop.create_unix_connection(lambda: wire, self.path)
+        else:
+            await loop.create_connection(lambda: wire, self.host, self.port, ssl=self._tls())
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self.kind is not SSLConnection:
+            return None
+        context = ssl.create_default_context(cafile=self.authorities)
+        if not self.checked:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def greeting(self) -> list[tuple[Any, ...]]:
+        auth = ("AUTH", self.username, self.password) if self.password else ()
+        return [("HELLO", 3, *auth), *([("SELECT", self.db)] if self.db else [])]
+
+
+class Pipeline:
+    """`hear` is given (channel, payload) of each published message; `opened` is called after each greeting, before
+    anything else leaves; `closed` when an open connection was lost."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        deadline: float = 1.0,
+        hear: Hear = lambda channel, payload: None,
+        opened: Callable[[], None] = lambda: None,
+        closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.address = address
+        self.server: dict[bytes, Any] = {}  # what the server said of itself
+        self._deadline = deadline
+        self._hear, self._opened, self._closed_hook = hear, opened, closed
+        self._loop = asyncio.get_running_loop()
+        self._wire: Wire | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._buffer: list[bytes] = []
+        self._queue: list[Waiter] = []
+        self._flushing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._overdue = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._reason = ""
+        self._shut = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._wire is not None
+
+    def send(self, *parts: Any) -> asyncio.Future[Any]:
+        """One command; the future ends in its reply, StoreDown, or hiredis.ReplyError."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._enqueue(pack(parts), Waiter(future, self._loop.time() + self._deadline))
+        return future
+
+    def send_many(self, packed: bytes, many: int) -> asyncio.Future[list[Any]]:
+        """`many` (at least one) commands packed already; error replies stand in the list."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._enqueue(packed, Waiter(future, self._loop.time() + self._deadline, many))
+        return future
+
+    def post(self, *parts: Any) -> None:
+        """One command whose reply nobody needs."""
+        self._enqueue(pack(parts), Waiter(None, self._loop.time() + self._deadline))
+
+    def shut(self) -> None:
+        """Close for good."""
+        self._shut = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._wire is not None:
+            self._wire.drop("the store was closed")
+        self._fail_queue("the store was closed")
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _enqueue(self, packed: bytes, waiter: Waiter) -> None:
+        if self._wire is None and not self._wake():
+            waiter.fail(self._reason)
+            return
+        self._buffer.append(packed)
+        self._queue.append(waiter)
+        if not self._flushing and self._wire is not None:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        if self._timer is None:
+            self._timer = self._loop.call_at(waiter.deadline, self._check)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._wire is None or not self._buffer:
+            return
+        packed = b"".join(self._buffer)
+        self._wire.waiting.extend(self._queue)
+        self._buffer.clear()
+        self._queue.clear()
+        self._wire.write(packed)
+
+    def _check(self) -> None:
+        """Has the oldest waiter waited too long?"""
+        self._timer = None
+        waiting = (self._wire.waiting if self._wire is not None else None) or self._queue
+        if not waiting:
+            self._overdue = False
+            return
+        now, due = self._loop.time(), waiting[0].deadline
+        if due > now:
+            self._overdue = False
+            self._timer = self._loop.call_at(due, self._check)
+        elif not self._overdue:
+            self._overdue = True
+            self._timer = self._loop.call_later(LATE, self._check)
+        else:
+            self._overdue = False
+            self._drop(f"no answer from {self.address.shown} within {self._deadline:g} s")
+
+    def _drop(self, reason: str) -> None:
+        if self._wire is not None:
+            self._wire.drop(reason)
+        elif self._connecting is not None:
+            self._connecting.cancel()
+        self._fail_queue(reason)
+
+    def _fail_queue(self, reason: str) -> None:
+        queue = self._queue.copy()
+        self._queue.clear()
+        self._buffer.clear()
+        for waiter in queue:
+            waiter.fail(reason)
+
+    def _wake(self) -> bool:
+        """Start connecting unless that is under way; False while it is too soon after a failure."""
+        if self._connecting is not None:
+            return True
+        if self._shut or self._loop.time() < self._not_before:
+            return False
+        self._connecting = self._loop.create_task(self._connect())
+        return True
+
+    async def _connect(self) -> None:
+        wire = Wire(self._hear, self._lost)
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self.address.dial(wire)
+                for command in self.address.greeting():
+                    reply = await self._ask(wire, command)
+                    self.server = reply if isinstance(reply, dict) else self.server
+        except asyncio.CancelledError:
+            self._failed(wire, "the connection was given up")
+            if self._shut:
+                raise
+        except (OSError, TimeoutError, StoreDown, hiredis.HiredisError) as error:
+            self._failed(wire, f"{self.address.shown} cannot be reached ({error or 'no answer'})")
+        else:
+            if wire.is_alive:
+                self._open(wire)
+            else:
+                self._failed(wire, f"{self.address.shown} hung up")
+
+    def _ask(self, wire: Wire, command: tuple[Any, ...]) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        wire.waiting.append(Waiter(future, self._loop.time() + self._deadline))
+        wire.write(pack(command))
+        return future
+
+    def _open(self, wire: Wire) -> None:
+        self._connecting = None
+        self._failures = 0
+        self._wire = wire
+        # What `opened` sends goes ahead of what has waited for the connection.
+        waited, self._buffer = self._buffer, []
+        waiters, self._queue = self._queue, []
+        self._opened()
+        self._buffer += waited
+        self._queue += waiters
+        self._flush()
+
+    def _failed(self, wire: Wire, reason: str) -> None:
+        self._connecting = None
+        self._failures += 1
+        self._reason = reason
+        self._not_before = self._loop.time() + min(BACKOFF[1], BACKOFF[0] * 2 ** min(self._failures - 1, 10))
+        wire.drop(reason)
+        self._fail_queue(reason)
+
+    def _lost(self, wire: Wire, reason: str) -> None:
+        if wire is not self._wire:  # a connection attempt; its failure is handled where it is made
+            return
+        self._wire = None
+        self._reason = reason
+        self._fail_queue(reason)
+        if not self._shut:
+            self._closed_hook()

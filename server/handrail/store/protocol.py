@@ -1,0 +1,121 @@
+"""What a store is: the one place where decisions become durable. Two implementations, one contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from handrail.core.state import State
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A webhook call to be made. `id` is its message id over all tries; `body` the JSON bytes to POST; `attempt` counts
+    tries already made; times are milliseconds since the epoch."""
+
+    id: str
+    user: str
+    webhook: str
+    body: bytes
+    created: int
+    due: int
+    attempt: int = 0
+
+
+class Commit(Struct, frozen=True, kw_only=True):
+    """All that one turn of one user changes, written at once or not at all.
+
+    `state.version` is the version after this commit; the write holds only if the stored version is `expected`
+    (0: the user does not exist yet). `frames` are (offset, JSON) pairs, contiguous. `alarm` is the user's one due time
+    or None. `seen` are the event ids applied, `log` the JSON lines for the event log, `node` the writing process.
+    """
+
+    state: State
+    expected: int
+    frames: tuple[tuple[int, bytes], ...] = ()
+    alarm: int | None = None
+    jobs: tuple[Job, ...] = ()
+    seen: tuple[tuple[str, int], ...] = ()
+    log: tuple[bytes, ...] = ()
+    node: str = ""
+    now: int = 0
+
+
+class Bell(Struct, frozen=True, array_like=True):
+    """Another process committed messages up to `offset` for `user`."""
+
+    user: str
+    offset: int
+    node: str
+
+
+class StoreDown(Exception):
+    """The store could not be reached or did not answer in time; nothing is known to be written."""
+
+
+class CorruptState(Exception):
+    """What lies under a key of the store is not what Handrail writes there; the text names the key."""
+
+
+class StoreUnusable(Exception):
+    """The operator has to do something before this store can be used; the text says what."""
+
+
+class Store(Protocol):
+    async def load(self, user: str) -> State | None:
+        """The user's state with `seen`, or None. Raises StoreDown."""
+
+    async def commit(self, commit: Commit) -> bool:
+        """Write; False when the stored version is not `expected` (nothing was written). Raises StoreDown: the write may
+        or may not have happened, and a reload tells (the event ids are in `seen` if it did)."""
+
+    async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
+        """Numbered messages with offset > `after`, in order, as far as they are still kept."""
+
+    async def due(self, before: int, buckets: list[int] | None = None, limit: int = 200) -> list[tuple[int, str]]:
+        """(due, user) of armed alarms due at or before `before`, at most `limit` a bucket, oldest first in a bucket."""
+
+    async def claim_jobs(self, now: int, lease: int, limit: int = 50) -> list[Job]:
+        """Jobs due by `now`, each hidden from other claims until now + lease. Ordered by due time."""
+
+    async def finish_job(self, job: Job) -> None:
+        """Remove a job for good."""
+
+    async def retry_job(self, job: Job, due: int) -> None:
+        """Make the job due again at `due`, one attempt further."""
+
+    async def heartbeat(self, node: str, now: int) -> None:
+        """This process is alive."""
+
+    async def nodes(self) -> dict[str, int]:
+        """Processes and their last heartbeat."""
+
+    async def enlist(self, node: str, user: str) -> None:
+        """Remember that `node` may hold connections of `user` (written before the connection's own commit)."""
+
+    async def delist(self, node: str, user: str) -> None: ...
+
+    async def enlisted(self, node: str) -> list[str]:
+        """Users that a process may hold connections of."""
+
+    async def forget_node(self, node: str) -> None: ...
+
+    def listen(self, user: str) -> None:
+        """Start hearing bells for the user's bucket (counted: as many `unlisten`s end it)."""
+
+    def unlisten(self, user: str) -> None: ...
+
+    def on_bell(self, hear: Callable[[Bell], None]) -> None:
+        """Bells of listened buckets are handed to `hear`, own commits included."""
+
+    def on_reconnect(self, hear: Callable[[], None]) -> None:
+        """Called when bells may have been missed: every listener should look at the outbox."""
+
+    def follow(self, user: str, start_ms: int) -> AsyncIterator[dict[str, Any]]:
+        """The event log of the user's bucket since `start_ms`, filtered to the user, live, as decoded JSON lines."""
+
+    async def ping(self) -> float:
+        """Round trip in seconds. Raises StoreDown."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,382 @@
+"""The store in Redis or Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, NamedTuple, Self
+
+import hiredis
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import TimeoutError as TooLate
+
+from handrail.core.state import SEEN_FOR, SEEN_MAX, State, dump_state, load_state
+from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, bucket_of, enlisted_key, user_keys
+from handrail.store.pipeline import Address, Pipeline, pack
+from handrail.store.protocol import Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
+
+OUTBOX_MAX = 1_000  # messages kept for resuming, about
+OUTBOX_FOR = 24 * 3_600_000
+LOG_MAX = 1_000  # lines of the event log kept a bucket, about
+OLDEST = 7  # major version of Redis; Valkey began at 7
+PULSE = 1.0  # seconds between signs of life while bells are listened for
+
+log = structlog.get_logger(__name__)
+_bell = msgspec.msgpack.Decoder(Bell)
+_job = msgspec.msgpack.Decoder(Job)
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Script(NamedTuple):
+    source: bytes
+    sha: str
+
+
+def _script(name: str) -> Script:
+    limits = {"OUTBOX_MAX": OUTBOX_MAX, "OUTBOX_FOR": OUTBOX_FOR, "LOG_MAX": LOG_MAX}
+    limits |= {"SEEN_FOR": SEEN_FOR, "SEEN_MAX": SEEN_MAX}
+    head = "".join(f"local {key} = {value} " for key, value in limits.items())  # one line: error lines stay nearly true
+    source = (head + files("handrail.store").joinpath(name).read_text("utf-8")).encode()
+    return Script(source, sha1(source, usedforsecurity=False).hexdigest())
+
+
+COMMIT, CLAIM, RETRY, FINISH = (_script(f"{name}.lua") for name in ("commit", "claim", "retry", "finish"))
+
+
+class Sweep:
+    """The same range query on many sorted sets, most of it packed beforehand: `… -inf BEFORE LIMIT 0 N WITHSCORES`."""
+
+    def __init__(self, keys: Iterable[bytes]) -> None:
+        self._heads = [b"*8\r\n$13\r\nZRANGEBYSCORE\r\n$%d\r\n%b\r\n$4\r\n-inf\r\n" % (len(key), key) for key in keys]
+
+    def packed(self, before: int, limit: int, buckets: list[int] | None) -> tuple[bytes, int]:
+        heads = self._heads if buckets is None else [self._heads[bucket] for bucket in buckets]
+        words = (b"%d" % before, b"LIMIT", b"0", b"%d" % limit, b"WITHSCORES")
+        tail = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+        return tail.join(heads) + tail, len(heads)
+
+
+TIMERS = Sweep(keys.timers for keys in BUCKET_KEYS)
+HOOKS = Sweep(keys.hooks for keys in BUCKET_KEYS)
+
+
+def pack_job(job: Job) -> bytes:
+    """A job with its attempt in front, where retry.lua can read it."""
+    return b"%04d" % min(job.attempt, 9_999) + _pack(job)
+
+
+class RedisStore:
+    """See `Store`. Made by `connect`; one connection for all but `follow`, which has its own.
+
+    Raises StoreDown when Redis cannot be reached, CorruptState when a key holds what Handrail does not write.
+    """
+
+    def __init__(self, url: str, *, deadline: float = 1.0) -> None:
+        self._url = url
+        self._loop = asyncio.get_running_loop()
+        self._pipeline = Pipeline(
+            Address(url), deadline=deadline, hear=self._ring, opened=self._opened, closed=self._pulse_now
+        )
+        self._listened: Counter[int] = Counter()
+        self._hearers: list[Callable[[Bell], None]] = []
+        self._reopened: list[Callable[[], None]] = []
+        self._was_open = False
+        self._pulse: asyncio.TimerHandle | None = None
+        self._follower: Redis | None = None
+
+    @classmethod
+    async def connect(cls, url: str, *, deadline: float = 1.0) -> Self:
+        """Open a store and see that it is one we can use.
+
+        `deadline` is in seconds, for every single command. Raises StoreDown when nothing answers, StoreUnusable when
+        what answers is too old or laid out for another number of buckets.
+        """
+        store = cls(url, deadline=deadline)
+        try:
+            await store._examine()
+        except BaseException:
+            await store.close()
+            raise
+        store._beat()
+        return store
+
+    # --- the user's turn ------------------------------------------------------------------------------------------
+
+    async def load(self, user: str) -> State | None:
+        keys = user_keys(user)
+        # The state before its ids: a commit between the two then shows as an id too many, which is a true one.
+        both = self._pipeline.send_many(
+            pack(("GET", keys.state)) + pack(("ZRANGE", keys.seen, 0, -1, "WITHSCORES")), 2
+        )
+        blob, seen = await both
+        if blob is None:
+            return None
+        for reply in (blob, seen):
+            if isinstance(reply, hiredis.ReplyError):
+                raise fault(reply, keys.state)
+        try:
+            state = load_state(blob[32:], {event.decode(): int(at) for event, at in seen})
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise CorruptState(f"{keys.state!r} does not hold the state of a user ({error})") from error
+        if state.user != user:
+            raise CorruptState(f"{keys.state!r} holds the state of another user")
+        return state
+
+    async def commit(self, commit: Commit) -> bool:
+        state, user = commit.state, commit.state.user
+        assert state.version > commit.expected, "a commit makes a newer version"
+        keys = user_keys(user)
+        bucket = BUCKET_KEYS[keys.bucket]
+        blob = b"%016d%016d%b" % (state.version, state.offset, dump_state(state))
+        alarm = b"" if commit.alarm is None else b"%d" % commit.alarm
+        bell = _pack(Bell(user, state.offset, commit.node)) if commit.frames else b""
+        arguments: list[Any] = [b"%016d" % commit.expected, blob, alarm, commit.now, user, bucket.bell, bell]
+        arguments += (len(commit.frames), len(commit.seen), len(commit.jobs), len(commit.log))
+        for frame in commit.frames:
+            arguments += frame
+        for event, at in commit.seen:
+            arguments += (at, event)
+        for job in commit.jobs:
+            arguments += (job.due, job.id, pack_job(job))
+        arguments += commit.log
+        places = (keys.state, keys.outbox, keys.seen, bucket.timers, bucket.hooks, bucket.hookdata, bucket.log)
+        return bool(await self._run(COMMIT, places, arguments))
+
+    async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
+        key = user_keys(user).outbox
+        entries = await self._ask(key, "XRANGE", key, f"({after}-0", "+", "COUNT", limit)
+        return [(int(entry.partition(b"-")[0]), fields[1]) for entry, fields in entries]
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    async def due(self, before: int, buckets: list[int] | None = None, limit: int = 200) -> list[tuple[int, str]]:
+        return [(at, member) for _, at, member in await self._sweep(TIMERS, before, limit, buckets)]
+
+    async def _sweep(
+        self, sweep: Sweep, before: int, limit: int, buckets: list[int] | None = None
+    ) -> list[tuple[int, int, str]]:
+        """(bucket, due, member) in one round trip; a bucket that cannot be read is passed over, with a warning."""
+        if buckets == []:
+            return []
+        found: list[tuple[int, int, str]] = []
+        replies = await self._pipeline.send_many(*sweep.packed(before, limit, buckets))
+        for place, reply in enumerate(replies):
+            if not reply:
+                continue
+            bucket = place if buckets is None else buckets[place]
+            if isinstance(reply, hiredis.ReplyError):
+                log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
+                continue
+            found += [(bucket, int(at), member.decode("utf-8", "replace")) for member, at in reply]
+        return found
+
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    async def claim_jobs(self, now: int, lease: int, limit: int = 50) -> list[Job]:
+        candidates = sorted(await self._sweep(HOOKS, now, limit), key=lambda found: found[1])[:limit]
+        wanted: dict[int, list[str]] = {}
+        for bucket, _, job in candidates:
+            wanted.setdefault(bucket, []).append(job)
+        claims = [self._claim(bucket, ids, now, lease) for bucket, ids in wanted.items()]
+        jobs = [job for claimed in await asyncio.gather(*claims) for job in claimed]
+        return sorted(jobs, key=lambda job: job.due)
+
+    async def _claim(self, bucket: int, ids: list[str], now: int, lease: int) -> list[Job]:
+        keys = BUCKET_KEYS[bucket]
+        jobs = []
+        for payload in await self._run(CLAIM, (keys.hooks, keys.hookdata), (now, lease, *ids)):
+            try:
+                jobs.append(_job.decode(payload[4:]))
+            except (ValueError, msgspec.MsgspecError) as error:
+                log.error("a webhook call in the store cannot be read", key=keys.hookdata, error=str(error))
+        return jobs
+
+    async def finish_job(self, job: Job) -> None:
+        keys = BUCKET_KEYS[bucket_of(job.user)]
+        await self._run(FINISH, (keys.hooks, keys.hookdata), (job.id,))
+
+    async def retry_job(self, job: Job, due: int) -> None:
+        keys = BUCKET_KEYS[bucket_of(job.user)]
+        again = msgspec.structs.replace(job, attempt=job.attempt + 1, due=due)
+        arguments = (job.id, pack_job(job)[:4], due, pack_job(again))
+        await self._run(RETRY, (keys.hooks, keys.hookdata), arguments)
+
+    # --- processes ------------------------------------------------------------------------------------------------
+
+    async def heartbeat(self, node: str, now: int) -> None:
+        await self._ask(ALIVE, "ZADD", ALIVE, now, node)
+
+    async def nodes(self) -> dict[str, int]:
+        return {node.decode(): int(at) for node, at in await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")}
+
+    async def enlist(self, node: str, user: str) -> None:
+        key = enlisted_key(node)
+        await self._ask(key, "SADD", key, user)
+
+    async def delist(self, node: str, user: str) -> None:
+        key = enlisted_key(node)
+        await self._ask(key, "SREM", key, user)
+
+    async def enlisted(self, node: str) -> list[str]:
+        key = enlisted_key(node)
+        return sorted(user.decode("utf-8", "replace") for user in await self._ask(key, "SMEMBERS", key))
+
+    async def forget_node(self, node: str) -> None:
+        key = enlisted_key(node)
+        await self._ask(key, "DEL", key)  # first: a node that is still listed is looked at again
+        await self._ask(ALIVE, "ZREM", ALIVE, node)
+
+    # --- bells ----------------------------------------------------------------------------------------------------
+
+    def listen(self, user: str) -> None:
+        bucket = bucket_of(user)
+        self._listened[bucket] += 1
+        if self._listened[bucket] == 1 and self._pipeline.is_open:
+            self._pipeline.post("SUBSCRIBE", BUCKET_KEYS[bucket].bell)
+
+    def unlisten(self, user: str) -> None:
+        bucket = bucket_of(user)
+        self._listened[bucket] -= 1
+        if self._listened[bucket] <= 0:
+            del self._listened[bucket]
+            if self._pipeline.is_open:
+                self._pipeline.post("UNSUBSCRIBE", BUCKET_KEYS[bucket].bell)
+
+    def on_bell(self, hear: Callable[[Bell], None]) -> None:
+        self._hearers.append(hear)
+
+    def on_reconnect(self, hear: Callable[[], None]) -> None:
+        self._reopened.append(hear)
+
+    def _ring(self, channel: bytes, payload: bytes) -> None:
+        try:
+            bell = _bell.decode(payload)
+        except (ValueError, msgspec.MsgspecError):
+            log.warning("a bell cannot be read", channel=channel)
+            return
+        for hear in self._hearers:
+            self._loop.call_soon(hear, bell)  # not here: what a hearer does wrong must not end the connection
+
+    def _opened(self) -> None:
+        for bucket in self._listened:
+            self._pipeline.post("SUBSCRIBE", BUCKET_KEYS[bucket].bell)
+        if self._was_open:
+            log.info("the store is back", store=self._pipeline.address.shown)
+            for hear in self._reopened:
+                self._loop.call_soon(hear)
+        self._was_open = True
+
+    def _pulse_now(self) -> None:
+        log.warning("the connection to the store was lost", store=self._pipeline.address.shown)
+        if self._listened:
+            self._loop.call_soon(self._pipeline.post, "PING")
+
+    def _beat(self) -> None:
+        """While bells are waited for, notice a dead connection and make a new one, though nobody else asks anything."""
+        self._pulse = self._loop.call_later(PULSE, self._beat)
+        if self._listened:
+            self._pipeline.post("PING")
+
+    # --- the event log --------------------------------------------------------------------------------------------
+
+    async def follow(self, user: str, start_ms: int) -> AsyncIterator[dict[str, Any]]:
+        key = BUCKET_KEYS[bucket_of(user)].log
+        name, last = user.encode(), b"0-0"
+        while True:
+            for entry, fields in await self._read_log(key, last):
+                last = entry
+                if fields.get(b"user") == name and int(fields[b"at"]) >= start_ms:
+                    yield msgspec.json.decode(fields[b"line"])
+
+    async def _read_log(self, key: bytes, last: bytes) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """The next lines of a bucket, waiting a second for them; none while the store is away."""
+        if self._follower is None:
+            self._follower = Redis.from_url(
+                self._url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=5, socket_connect_timeout=1
+            )
+        try:
+            reply: Any = await self._follower.xread({key: last}, count=200, block=1_000)
+        except (Unreachable, TooLate):
+            await asyncio.sleep(0.5)
+            return []
+        return reply[0][1] if reply else []
+
+    # --- the connection -------------------------------------------------------------------------------------------
+
+    async def ping(self) -> float:
+        start = self._loop.time()
+        await self._pipeline.send("PING")
+        return self._loop.time() - start
+
+    async def close(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+        self._pipeline.shut()
+        if self._follower is not None:
+            await self._follower.aclose()
+
+    async def _examine(self) -> None:
+        await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX")
+        count = await self._ask(BUCKET_COUNT, "GET", BUCKET_COUNT)
+        shown, server = self._pipeline.address.shown, self._pipeline.server
+        version = server.get(b"version", b"0").decode()
+        if int(version.partition(".")[0]) < OLDEST:
+            raise StoreUnusable(f"{shown} is Redis {version}; Handrail needs Redis {OLDEST} or newer, or Valkey")
+        if count != b"%d" % BUCKETS:
+            raise StoreUnusable(
+                f"{shown} is laid out in {count.decode('utf-8', 'replace')} buckets and this version of Handrail uses "
+                f"{BUCKETS}: use the version that wrote it, or another database"
+            )
+        for script in (COMMIT, CLAIM, RETRY, FINISH):
+            await self._pipeline.send("SCRIPT", "LOAD", script.source)
+        await self._warn_of_loss()
+
+    async def _warn_of_loss(self) -> None:
+        """Say so where the server is set up to forget; a server that hides its settings is taken as it is."""
+        try:
+            settings = await self._pipeline.send("CONFIG", "GET", "maxmemory-policy", "appendonly")
+        except hiredis.ReplyError:
+            return
+        shown = self._pipeline.address.shown
+        if settings.get(b"maxmemory-policy", b"noeviction") != b"noeviction":
+            log.warning("the store may evict users when its memory is full; set maxmemory-policy noeviction", store=shown)
+        if settings.get(b"appendonly", b"yes") != b"yes":
+            log.warning("the store loses its data when it stops; set appendonly yes", store=shown)
+
+    async def _ask(self, key: bytes, *command: Any) -> Any:
+        try:
+            return await self._pipeline.send(*command)
+        except hiredis.ReplyError as error:
+            raise fault(error, key) from None
+
+    async def _run(self, script: Script, keys: tuple[bytes, ...], arguments: Iterable[Any]) -> Any:
+        """Run a script by its hash; when the server has forgotten it, nothing has run, and it is told once more."""
+        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        try:
+            return await self._pipeline.send(*command)
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise fault(error, keys[0]) from None
+        await self._pipeline.send("SCRIPT", "LOAD", script.source)
+        return await self._ask(keys[0], *command)
+
+
+def fault(error: hiredis.ReplyError, key: bytes) -> Exception:
+    """Whose fault an error reply is: what lies in the store, a bug of ours, or the server's set-up."""
+    text = str(error)
+    if text.startswith("WRONGTYPE"):
+        return CorruptState(f"{key!r}, or a key written with it, is not of the type Handrail gives it")
+    if text.startswith(("REFUSED", "ERR REFUSED")):
+        return AssertionError(text)
+    return StoreUnusable(f"the store refused a command: {text}")
+
+
+__all__ = ["RedisStore", "StoreDown"]

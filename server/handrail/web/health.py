@@ -1,0 +1,65 @@
+"""Whether the process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from handrail.core.problems import Problem
+from handrail.store.protocol import Store, StoreDown
+
+
+class RulesReport(Protocol):
+    """What is to be known of the rules that are live; `loaded` is False until a fault-free set was first read."""
+
+    @property
+    def loaded(self) -> bool: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def files(self) -> int: ...
+    @property
+    def triggers(self) -> int: ...
+    @property
+    def problems(self) -> tuple[Problem, ...]: ...
+
+
+def routes(store: Store, rules: RulesReport, draining: Callable[[], bool]) -> list[Route]:
+    async def live(_request: Request) -> Response:
+        return _json({"live": True}, 200)
+
+    async def ready(_request: Request) -> Response:
+        stored = await _store_report(store)
+        able = stored["reachable"] and rules.loaded and not draining()
+        report = {"ready": able, "draining": draining(), "store": stored, "rules": _rules_report(rules)}
+        return _json(report, 200 if able else 503)
+
+    return [Route("/healthz", live), Route("/readyz", ready)]
+
+
+async def _store_report(store: Store) -> dict[str, Any]:
+    try:
+        return {"reachable": True, "round_trip_ms": round(await store.ping() * 1000, 2)}
+    except StoreDown as fault:
+        return {"reachable": False, "detail": str(fault) or "the store does not answer"}
+
+
+def _rules_report(rules: RulesReport) -> dict[str, Any]:
+    return {
+        "loaded": rules.loaded,
+        "version": rules.version,
+        "files": rules.files,
+        "triggers": rules.triggers,
+        "problems": [str(each) for each in rules.problems],
+    }
+
+
+def _json(body: object, status: int) -> Response:
+    return Response(
+        msgspec.json.encode(body), status, media_type="application/json", headers={"Cache-Control": "no-store"}
+    )

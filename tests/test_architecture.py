@@ -1,0 +1,63 @@
+"""The layers: imports point one way, the core is pure, Redis stays inside the store, the environment at the rim."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "server" / "handrail"
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")
+# A part imports only parts of lower rank, and itself.
+RANK = {"core": 0, "store": 1, "settings": 1, "supervise": 1, "identity": 2, "rulebook": 2, "runner": 2}
+RANK |= {"web": 3, "live": 3, "outbound": 3, "app": 4, "serving": 4, "cli": 5, "__main__": 6}
+IMPURE = {
+    "asyncio",
+    "time",
+    "random",
+    "secrets",
+    "uuid",
+    "logging",
+    "structlog",
+    "os",
+    "socket",
+    "pathlib",
+    "threading",
+}
+IMPURE |= {"redis", "hiredis", "starlette", "uvicorn", "aiohttp", "watchfiles"}
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_one_way(path: Path) -> None:
+    own = part(path)
+    for name in imported(path):
+        head, _, rest = name.partition(".")
+        if head == "handrail":
+            other = rest.partition(".")[0]
+            assert other == own or RANK[other] < RANK[own], f"{own} imports {name}"
+        assert head not in {"redis", "hiredis"} or own == "store", f"{own} imports {name}"
+        assert head not in IMPURE or own != "core", f"core imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_core_does_not_wait_and_the_environment_is_read_at_the_rim(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if part(path) == "core":
+            assert not isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith), "core waits"
+        if part(path) not in {"settings", "cli", "__main__", "serving"} and isinstance(node, ast.Attribute):
+            assert node.attr not in {"environ", "getenv"}, f"{part(path)} reads the environment"

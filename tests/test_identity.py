@@ -1,0 +1,177 @@
+"""Who is let in: tokens, origins, keys."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey, OKPKey, RSAKey
+
+from handrail.core.inputs import BadInput
+from handrail.identity import Identity, check_user
+
+NOW = 1_800_000_000
+SECRET = "a secret that is long enough to be one"
+OTHER = "another secret that is long enough too"
+
+
+def clock() -> int:
+    return NOW * 1000
+
+
+def token(secret: str = SECRET, **claims: object) -> str:
+    return jwt.encode({"alg": "HS256"}, {"sub": "ann", "exp": NOW + 60, **claims}, OctKey.import_key(secret))
+
+
+def unsigned(**claims: object) -> str:
+    parts = [{"alg": "none"}, {"sub": "ann", **claims}]
+    head, body = (base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
+    return f"{head}.{body}."
+
+
+def test_without_a_key_the_user_is_believed_and_known_goes_before_anonymous() -> None:
+    gate = Identity(clock)
+    assert gate.authenticate(None, "ann", "anon-1") == "ann"
+    assert gate.authenticate(None, None, "anon-1") == "anon-1"
+    with pytest.raises(BadInput, match="bad-user"):
+        gate.authenticate(None, None, None)
+
+
+def test_a_good_token_names_the_user() -> None:
+    assert Identity(clock, secret=SECRET).authenticate(token(), None, "anon-1") == "ann"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        "",
+        "x",
+        "a.b.c",
+        "é.é.é",
+        "." * 9_000,
+        unsigned(),
+        token(OTHER),
+        token(exp=NOW - 61),
+        token(nbf=NOW + 61),
+        token(sub=None),
+        token(sub=""),
+        token(sub=7),
+        token(sub="a\nb"),
+        token()[:-2],
+        jwt.encode({"alg": "HS512"}, {"sub": "ann"}, OctKey.import_key(SECRET), algorithms=["HS512"]),
+    ],
+)
+def test_a_bad_token_lets_nobody_in(bad: str | None) -> None:
+    with pytest.raises(BadInput) as caught:
+        Identity(clock, secret=SECRET).authenticate(bad, None, None)
+    assert caught.value.code in {"bad-token", "bad-user"}
+
+
+def test_a_user_id_beside_a_token_must_agree() -> None:
+    gate = Identity(clock, secret=SECRET)
+    assert gate.authenticate(token(), "ann", None) == "ann"
+    with pytest.raises(BadInput, match="bad-token"):
+        gate.authenticate(token(), "bob", None)
+
+
+def test_public_keys_fix_the_algorithm() -> None:
+    claims = {"sub": "ann"}
+    curve, rsa = OKPKey.generate_key("Ed25519"), RSAKey.generate_key(2048)
+    by_curve = jwt.encode({"alg": "Ed25519"}, claims, curve, algorithms=["Ed25519"])
+    by_rsa = jwt.encode({"alg": "RS256"}, claims, rsa)
+    gate = Identity(clock, public_key=curve.as_pem(private=False).decode())
+    assert gate.authenticate(by_curve, None, None) == "ann"
+    gate = Identity(clock, public_key=rsa.as_pem(private=False).decode().replace("\n", "\\n"))
+    assert gate.authenticate(by_rsa, None, None) == "ann"
+    for refused in (by_curve, token(), unsigned()):
+        with pytest.raises(BadInput, match="bad-token"):
+            gate.authenticate(refused, None, None)
+
+
+def test_a_public_key_that_is_none_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="HANDRAIL_CLIENT_PUBLIC_KEY"):
+        Identity(clock, public_key="-----BEGIN NONSENSE-----")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        None,
+        "http://localhost",
+        "http://localhost:3000",
+        "https://127.0.0.1:8443",
+        "http://127.1.2.3:80",
+        "http://[::1]:5173",
+    ],
+)
+def test_on_loopback_any_loopback_origin_may_connect(origin: str | None) -> None:
+    assert Identity(clock).origin_allowed(origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "null",
+        "file://",
+        "http://localhost.evil.example",
+        "http://evil.example/localhost",
+        "http://localhost@evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://localhost:3000\n",
+        "ftp://localhost",
+        "http://0.0.0.0:8000",
+        "http://localhost:٣",
+    ],
+)
+def test_on_loopback_others_may_not(origin: str) -> None:
+    assert not Identity(clock).origin_allowed(origin)
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://app.example", True),
+        ("https://app.example:8443", False),
+        ("http://app.example", False),
+        ("https://app.example.evil.example", False),
+        ("https://evil-app.example", False),
+        ("https://www.example", True),
+        ("http://localhost:3000", False),
+        ("null", False),
+        (None, True),  # no browser: the token decides
+    ],
+)
+def test_a_list_of_origins_is_exact(origin: str | None, allowed: bool) -> None:
+    gate = Identity(clock, secret=SECRET, origins=["https://App.example/", "https://www.example:443"])
+    assert gate.origin_allowed(origin) is allowed
+
+
+def test_with_a_list_and_no_tokens_a_missing_origin_is_refused() -> None:
+    assert not Identity(clock, origins=["https://app.example"]).origin_allowed(None)
+
+
+def test_keys() -> None:
+    gate = Identity(clock, write_key="w", admin_key="a")
+    gate.check_write_key("w")
+    gate.check_admin_key("a")
+    for wrong in (None, "", "W", "w ", "ẃ", "\ud800"):
+        with pytest.raises(BadInput, match="bad-write-key"):
+            gate.check_write_key(wrong)
+        with pytest.raises(BadInput, match="bad-admin-key"):
+            gate.check_admin_key(wrong)
+    Identity(clock).check_write_key(None)
+
+
+@pytest.mark.parametrize("user", ["a", "ann@example.com", "x" * 256, "用户", "{a}:b", "-", "a b"])
+def test_user_ids(user: str) -> None:
+    assert check_user(user) == user
+
+
+@pytest.mark.parametrize("user", [None, "", "x" * 257, "a\x00", "a\nb", "\x7f", "a\x85", "a\u2028", "\ud800"])
+def test_user_ids_that_are_refused(user: str | None) -> None:
+    with pytest.raises(BadInput, match="bad-user"):
+        check_user(user)

@@ -1,0 +1,97 @@
+"""Settings: where they come from, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from handrail.settings import Settings, SettingsError, is_loopback, table
+
+GUARDED = {
+    "HANDRAIL_CLIENT_SECRET": "s" * 32,
+    "HANDRAIL_WRITE_KEY": "w",
+    "HANDRAIL_ADMIN_KEY": "a",
+    "HANDRAIL_ORIGINS": "https://app.example, https://www.example",
+}
+
+
+def test_defaults_serve_on_this_machine_only() -> None:
+    settings = Settings.from_environ({})
+    assert (settings.host, settings.port, settings.role) == ("127.0.0.1", 8000, "all")
+    assert settings.rules == Path("rules")
+    assert settings.with_demo
+    assert settings.refusals() == []
+
+
+def test_flags_go_before_the_environment() -> None:
+    settings = Settings.from_environ({"HANDRAIL_PORT": "9000", "HANDRAIL_RULES": "there"}, port=9001, rules=None)
+    assert settings.port == 9001
+    assert settings.rules == Path("there")
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    assert Settings.from_environ({"HANDRAIL_REDIS_URL": " "}).redis_url is None
+
+
+def test_every_bad_value_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"HANDRAIL_PORT": "many", "HANDRAIL_ROLE": "boss", "HANDRAIL_DEMO": "perhaps"})
+    assert [line.partition(":")[0] for line in caught.value.lines] == [
+        "HANDRAIL_PORT",
+        "HANDRAIL_ROLE",
+        "HANDRAIL_DEMO",
+    ]
+
+
+def test_off_loopback_says_exactly_what_is_missing() -> None:
+    partly = {key: value for key, value in GUARDED.items() if key in ("HANDRAIL_WRITE_KEY", "HANDRAIL_ORIGINS")}
+    (line,) = Settings.from_environ(partly, host="0.0.0.0").refusals()
+    assert "HANDRAIL_CLIENT_SECRET or HANDRAIL_CLIENT_PUBLIC_KEY, HANDRAIL_ADMIN_KEY" in line
+    assert "HANDRAIL_WRITE_KEY" not in line
+
+
+def test_off_loopback_with_every_guard_is_served_without_the_demo() -> None:
+    settings = Settings.from_environ(GUARDED, host="0.0.0.0")
+    assert settings.refusals() == []
+    assert settings.origins == ("https://app.example", "https://www.example")
+    assert not settings.with_demo
+
+
+def test_a_worker_needs_a_store_to_share() -> None:
+    assert "HANDRAIL_REDIS_URL" in Settings.from_environ({}, role="worker").refusals()[0]
+    assert Settings.from_environ({}, role="worker", redis_url="redis://127.0.0.1").refusals() == []
+
+
+def test_a_child_process_reads_the_same_settings() -> None:
+    settings = Settings.from_environ(GUARDED, host="::1", workers=3, demo=False, webhook_allow_private=True)
+    assert Settings.from_environ(settings.to_environ()) == settings
+
+
+@pytest.mark.parametrize(
+    ("host", "inside"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("localhost.example", False),
+        ("0x7f000001", False),
+    ],
+)
+def test_loopback(host: str, inside: bool) -> None:
+    assert is_loopback(host) is inside
+
+
+def test_secrets_do_not_show() -> None:
+    assert "s" * 32 not in repr(Settings.from_environ(GUARDED))
+
+
+def test_the_table_lists_every_setting_with_a_meaning() -> None:
+    rows = table()
+    assert {"HANDRAIL_REDIS_URL", "HANDRAIL_DATA_DIR", "HANDRAIL_RULES"} <= {name for name, _, _ in rows}
+    assert all(meaning for _, _, meaning in rows)
