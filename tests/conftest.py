@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
-from handrail.store import Embedded, MemoryStore, RedisStore, launch
+from handrail.store import Embedded, MemoryStore, RedisStore, Store, launch
 from handrail.store.embedded import ask
+from nodes import Clock, Node, Start, run_node
+from servers import GREET, Serve, served
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +34,42 @@ async def store(valkey: Embedded) -> AsyncIterator[RedisStore]:
 @pytest.fixture
 def memory_store() -> MemoryStore:
     return MemoryStore()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def start(valkey: Embedded, store: RedisStore, clock: Clock) -> AsyncIterator[Start]:
+    """Starts processes of the live server on one empty store: `await start("t-a")`."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(name: str = "t-a", **options: Any) -> Node:
+            own = await RedisStore.connect(valkey.url)
+            stack.push_async_callback(own.close)
+            return await stack.enter_async_context(run_node(own, clock, name, **options))
+
+        yield begin
+
+
+@pytest.fixture
+async def node(start: Start) -> Node:
+    return await start()
+
+
+@pytest.fixture
+async def serve(store: RedisStore, tmp_path: Path) -> AsyncIterator[Serve]:
+    """Whole servers on the empty store."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "greet.yaml").write_text(GREET)
+    async with AsyncExitStack() as stack:
+
+        class Starter:
+            folder = tmp_path / "rules"
+
+            async def __call__(self, *, store: Store = store, **settings: Any) -> httpx2.AsyncClient:
+                return await stack.enter_async_context(served(store, self.folder, **settings))
+
+        yield Starter()

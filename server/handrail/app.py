@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -21,11 +19,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handrail.core.events import Alarm
 from handrail.identity import Identity
-from handrail.live.hub import Hub
+from handrail.live.live import Live
+from handrail.live.presence import name_node
 from handrail.outbound.webhooks import Courier
 from handrail.rulebook import Rulebook
-from handrail.runner import Runner
+from handrail.runner import Committed, Runner
 from handrail.settings import Settings
+from handrail.signals import Farewell
 from handrail.store import RedisStore, Store
 from handrail.supervise import supervise
 from handrail.web import demo, health, static
@@ -33,7 +33,8 @@ from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
 from handrail.web.problems import on_crash, on_http_error
 
-REFRESH_AT_ONCE = 50  # users who are told of changed rules together
+GOODBYE_WITHIN = 2.0  # seconds for telling clients that the server stops
+REFRESH_AT_ONCE = 50  # users who are decided afresh together after the rules changed
 REFRESH_PAUSE = 0.02  # seconds between such groups, so that live traffic is not held up
 
 
@@ -51,26 +52,48 @@ def build(
     """A whole server as an ASGI application; it runs between lifespan startup and shutdown.
 
     `store` is used as given and left open; without one, `settings.redis_url` is connected to. `environ` is what
-    `${NAME}` in webhooks is read from. Raises ValueError for keys that are none.
+    `${NAME}` in webhooks is read from. Raises ValueError for a key that is none.
     """
-    return Application(settings, _identity(settings, clock), store, clock, environ or {})
+    return Application(settings, identify(settings, clock), store=store, clock=clock, environ=environ or {})
 
 
 async def preflight(settings: Settings) -> None:
     """See that a server with these settings could start. Raises ValueError, StoreDown or StoreUnusable."""
-    _identity(settings, wall_clock)
+    identify(settings, wall_clock)
     assert settings.redis_url is not None
     store = await RedisStore.connect(settings.redis_url)
     await store.close()
 
 
+def identify(settings: Settings, clock: Callable[[], int]) -> Identity:
+    return Identity(
+        clock,
+        secret=settings.client_secret,
+        public_key=settings.client_public_key,
+        write_key=settings.write_key,
+        admin_key=settings.admin_key,
+        origins=settings.origins,
+    )
+
+
+class Parts(Struct, frozen=True):
+    """What one running process consists of."""
+
+    store: Store
+    rulebook: Rulebook
+    runner: Runner
+    live: Live
+    changed: asyncio.Event
+
+
 class Application:
-    """Dispatches what the server hands over: live connections as bare ASGI, the rest to Starlette."""
+    """Live connections are served as bare ASGI, everything else by Starlette."""
 
     def __init__(
         self,
         settings: Settings,
         identity: Identity,
+        *,
         store: Store | None,
         clock: Callable[[], int],
         environ: Mapping[str, str],
@@ -78,98 +101,128 @@ class Application:
         self.settings = settings
         self.identity = identity
         self.clock = clock
-        self.closing = asyncio.Event()
+        self.draining = False
         self._given = store
         self._environ = environ
-        self._paths: dict[tuple[str, str], ASGIApp] = {}
+        self._bare: dict[tuple[str, str], ASGIApp] = {}
         self._http: ASGIApp = Starlette()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return await self._live_and_die(receive, send)
-        application = self._paths.get((scope["type"], scope["path"]), self._http)
+            return await self._lifespan(receive, send)
+        application = self._bare.get((scope["type"], scope["path"]), self._http)
         await application(scope, receive, send)
 
-    def begin_closing(self) -> None:
-        """Say goodbye to whoever is connected; `/readyz` answers 503 from now on."""
-        self.closing.set()
-
-    async def _live_and_die(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._running())
+        async with self.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()
-            self.begin_closing()
         await send({"type": "lifespan.shutdown.complete"})
 
     @asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[Parts]:
+        """The server at work: everything is started inside, and stopped in the reverse order."""
         async with AsyncExitStack() as stack:
-            store = self._given or await self._open_store(stack)
-            changed = asyncio.Event()
-            rulebook = Rulebook(self._rule_folders(), self._environ, on_change=changed.set)
-            rulebook.read()
-            runner = Runner(store, lambda: rulebook.program, self.clock, f"node-{token_hex(6)}")
-            stack.push_async_callback(runner.drain)
-            tasks = self._assemble(store, rulebook, runner, changed)
-            running = [asyncio.create_task(supervise(name, run), name=name) for name, run in tasks.items()]
-            stack.push_async_callback(_cancel, running)
-            with _heeding_signals(self.begin_closing):
-                yield
+            parts = self._make(await self._open_store(stack))
+            parts.rulebook.read()
+            self._bare, self._http = self._mount(parts)
+            await parts.live.start()
+            stack.push_async_callback(parts.live.stop)
+            tasks = [
+                asyncio.create_task(supervise(name, run), name=name) for name, run in self._background(parts).items()
+            ]
+            stack.push_async_callback(_cancel, tasks)
+            stack.push_async_callback(self._part_from, parts.live)
+            with Farewell(lambda: self._part_from(parts.live)):
+                yield parts
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
+        if self._given is not None:
+            return self._given
         assert self.settings.redis_url is not None, "a store or its URL is needed"
         store = await RedisStore.connect(self.settings.redis_url)
         stack.push_async_callback(store.close)
         return store
 
+    def _make(self, store: Store) -> Parts:
+        changed = asyncio.Event()
+        rulebook = Rulebook(self._rule_folders(), self._rule_environ(), on_change=changed.set)
+        node = name_node(timers=self.settings.role != "web")
+        runner = Runner(store, lambda: rulebook.program, self.clock, node)
+        return Parts(store, rulebook, runner, Live(runner, self.identity), changed)
+
     def _rule_folders(self) -> tuple[Path, ...]:
         return (self.settings.rules, demo.RULES) if self.settings.with_demo else (self.settings.rules,)
 
-    def _assemble(
-        self, store: Store, rulebook: Rulebook, runner: Runner, changed: asyncio.Event
-    ) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        """Make the parts this role needs; the tasks that are to run, by name."""
-        tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {"rules": rulebook.watch}
-        routes: list[BaseRoute] = [*health.routes(store, rulebook, self.closing.is_set)]
+    def _rule_environ(self) -> Mapping[str, str]:
+        """The demo's e-mails come back to this very server, whose address only it knows."""
+        if not self.settings.with_demo:
+            return self._environ
+        own = f"http://{self.settings.host}:{self.settings.port}/demo/inbox"
+        return {"HANDRAIL_DEMO_INBOX": own, "HANDRAIL_DEMO_SECRET": token_hex(24), **self._environ}
+
+    def _mount(self, parts: Parts) -> tuple[dict[tuple[str, str], ASGIApp], ASGIApp]:
+        routes: list[BaseRoute] = [*health.routes(parts.store, parts.rulebook, lambda: self.draining)]
+        bare: dict[tuple[str, str], ASGIApp] = {}
         if self.settings.role != "worker":
-            hub = Hub(runner)
-            routes += self._pages(store)
-            routes += Ingest(runner, self.identity, self.clock).routes()
-            tasks["hub"] = hub.run
-            tasks["refresh"] = lambda: _refresh(changed, hub, runner)
-        if self.settings.role != "web":
-            courier = Courier(
-                store,
-                lambda: rulebook.program.webhooks if rulebook.loaded else None,
-                clock=self.clock,
-                allow_private=self.settings.webhook_allow_private,
-            )
-            tasks["webhooks"] = courier.run
-        self._http = Starlette(
+            bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
+            routes += Ingest(parts.runner, self.identity, self.clock).routes()
+            routes += self._pages(parts.store)
+        http = Starlette(
             routes=routes,
             exception_handlers={HTTPException: on_http_error, Exception: on_crash},
             middleware=[Middleware(Cors, identity=self.identity)],
         )
-        return tasks
+        return bare, http
 
     def _pages(self, store: Store) -> list[BaseRoute]:
         pages: list[BaseRoute] = [*static.serve_folder("/client", static.client_folder(), any_origin=True)]
         if self.settings.with_demo:
-            pages += [Route("/", lambda _request: RedirectResponse("/demo")), *demo.routes(store, self.clock, self.closing.is_set)]
+            pages += [Route("/", _to_demo), *demo.routes(store, self.clock, lambda: self.draining)]
         return pages
 
+    def _background(self, parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
+        tasks: dict[str, Callable[[], Awaitable[None]]] = {
+            "rules": parts.rulebook.watch,
+            "refresh": lambda: _refresh(parts),
+        }
+        if self.settings.role != "web":
+            tasks["webhooks"] = self._courier(parts).run
+        return tasks
 
-async def _refresh(changed: asyncio.Event, hub: Hub, runner: Runner) -> None:
-    """After the rules changed, have everybody who is connected decided afresh, a few at a time."""
+    def _courier(self, parts: Parts) -> Courier:
+        rulebook = parts.rulebook
+        courier = Courier(
+            parts.store,
+            lambda: rulebook.program.webhooks if rulebook.loaded else None,
+            clock=self.clock,
+            allow_private=self.settings.webhook_allow_private,
+        )
+        parts.runner.on_commit(lambda committed: _poke(courier, committed))
+        return courier
+
+    async def _part_from(self, live: Live) -> None:
+        """Tell whoever is connected to go elsewhere; once."""
+        if not self.draining:
+            self.draining = True
+            await live.drain(within=GOODBYE_WITHIN)
+
+
+def _poke(courier: Courier, committed: Committed) -> None:
+    if committed.jobs:
+        courier.poke()
+
+
+async def _refresh(parts: Parts) -> None:
+    """After the rules changed, have everybody who is connected here decided afresh, a few at a time."""
     while True:
-        await changed.wait()
-        changed.clear()
-        users = hub.users()
+        await parts.changed.wait()
+        parts.changed.clear()
+        users = parts.live.users()
         for start in range(0, len(users), REFRESH_AT_ONCE):
-            group = users[start : start + REFRESH_AT_ONCE]
-            turns = [runner.submit(user, Alarm(at=runner.clock())) for user in group]
+            now = parts.runner.clock()
+            turns = [parts.runner.submit(user, Alarm(at=now)) for user in users[start : start + REFRESH_AT_ONCE]]
             await asyncio.gather(*turns, return_exceptions=True)
             await asyncio.sleep(REFRESH_PAUSE)
 
@@ -180,41 +233,5 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _heeding_signals:  # noqa: N801  # reads as what it does
-    """While open, SIGTERM and SIGINT also call `hear`, before whoever handled them until then."""
-
-    def __init__(self, hear: Callable[[], None]) -> None:
-        self._hear = hear
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before = signal.getsignal(number)
-            if callable(before):
-                self._before[number] = before
-                signal.signal(number, self._handler(loop, before))
-
-    def _handler(self, loop: asyncio.AbstractEventLoop, before: Callable[..., Any]) -> Callable[[int, Any], None]:
-        def handle(number: int, frame: Any) -> None:
-            loop.call_soon_threadsafe(self._hear)
-            before(number, frame)
-
-        return handle
-
-    def __exit__(self, *_: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
-
-
-def _identity(settings: Settings, clock: Callable[[], int]) -> Identity:
-    return Identity(
-        clock,
-        secret=settings.client_secret,
-        public_key=settings.client_public_key,
-        write_key=settings.write_key,
-        admin_key=settings.admin_key,
-        origins=settings.origins,
-    )
+def _to_demo(_request: object) -> RedirectResponse:
+    return RedirectResponse("/demo")

@@ -68,9 +68,9 @@ def _serve(settings: Settings) -> None:
     serving.log_to_stderr(settings.log_level)
     serving.leave_on_sigterm()
     listening = serving.bind(settings.host, settings.port)
-    where = serving.address(listening)
+    where, port = serving.address(listening), listening.getsockname()[1]
     with listening, serving.store_url(settings) as url:
-        shared = settings.model_copy(update={"redis_url": url, "role": _effective_role(settings)})
+        shared = settings.model_copy(update={"redis_url": url, "role": _effective_role(settings), "port": port})
         asyncio.run(composition.preflight(shared))
         os.environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
         serving.run(
@@ -108,8 +108,8 @@ def check(
         typer.echo(f"{_count(len(sources.texts), 'file')}, {triggers}, {tests}: fine")
 
 
-@cli.command()
-def test(
+@cli.command("test")
+def run_tests(
     rules: Annotated[Path, typer.Argument(help="A folder of rule files with tests, or one *.test.yaml.", exists=True)],
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what each trigger did, and when.")] = False,
 ) -> None:

@@ -8,7 +8,7 @@ mended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
@@ -109,29 +109,40 @@ class Rulebook:
         return True
 
 
-def read_sources(*folders: Path) -> Sources:
-    """The rule files of the folders (or single files), in order of path; tests (`*.test.yaml`) are left out."""
-    return _read_files(path for folder in folders for path in rule_files(folder))
+def read_sources(folder: Path, *asides: Path) -> Sources:
+    """The rule files of a folder (or a single file); tests (`*.test.yaml`) are left out.
+
+    Those of the asides come after all others, because their names begin with a tilde: rules are ordered by path.
+    """
+    own = {_shown(path): path for path in rule_files(folder)}
+    others = {f"~{aside.parent.name}/{path.name}": path for aside in asides for path in rule_files(aside)}
+    return _read_files(own | others)
 
 
 def read_tests(folder: Path) -> Sources:
     """The tests (`*.test.yaml`) of a folder, or those beside a single file."""
-    return _read_files(tests_of(folder))
+    return _read_files({_shown(path): path for path in tests_of(folder)})
 
 
-def _read_files(paths: Iterable[Path]) -> Sources:
+def _read_files(paths: Mapping[str, Path]) -> Sources:
+    """Files by the name to show."""
     texts: dict[str, str] = {}
     unreadable: list[Problem] = []
-    for path in paths:
+    for shown, path in paths.items():
         try:
-            texts[path.as_posix()] = path.read_text("utf-8")
+            texts[shown] = path.read_text("utf-8")
         except UnicodeDecodeError as fault:
-            unreadable.append(Problem(path.as_posix(), 1, 1, f"the file is not UTF-8 (byte {fault.start + 1})"))
+            unreadable.append(Problem(shown, 1, 1, f"the file is not UTF-8 (byte {fault.start + 1})"))
         except FileNotFoundError:
             continue  # an editor moved it away under our eyes; the watch tells when it is back
         except OSError as fault:
-            unreadable.append(Problem(path.as_posix(), 1, 1, f"the file cannot be read: {fault.strerror}"))
+            unreadable.append(Problem(shown, 1, 1, f"the file cannot be read: {fault.strerror}"))
     return Sources(texts, tuple(unreadable))
+
+
+def _shown(path: Path) -> str:
+    """The path from where we are, if it is below; that is what an author types and an editor opens."""
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
 
 
 def rule_files(folder: Path) -> list[Path]:

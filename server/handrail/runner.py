@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from handrail.core.effects import Call, Considered, Decision, Effect, Push
 from handrail.core.events import Activity, Alarm, Event
 from handrail.core.program import Program
 from handrail.core.state import State
+from handrail.store.cache import States
 from handrail.store.protocol import Commit, Job, Store, StoreDown
 
 Frame = tuple[int, bytes]  # offset and JSON of a numbered message
@@ -49,12 +49,14 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Committed(Struct, frozen=True):
-    """A commit of this process: the new state, the messages in it, and the user's due time from now on."""
+    """A commit of this process: the new state, the messages in it, the user's due time from now on, and how many
+    webhook calls it asks for."""
 
     user: str
     state: State
     frames: tuple[Frame, ...]
     alarm: int | None
+    jobs: int = 0
 
 
 class TooManyConflicts(Exception):
@@ -90,7 +92,7 @@ class Runner:
         self._hearers = [on_commit] if on_commit else []
         self._waiting: dict[str, list[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._states = _States(KEPT)
+        self._states = States(KEPT)
 
     def on_commit(self, hear: Callable[[Committed], None]) -> None:
         """Every commit of this process is handed to `hear`, before the senders of its events learn of it."""
@@ -99,8 +101,8 @@ class Runner:
     def submit(self, user: str, event: Event) -> asyncio.Future[Outcome]:
         """Put an event in the user's queue. The future ends when the store has it.
 
-        It fails with StoreDown or TooManyConflicts when it could not be written (it may be sent again: its id is applied
-        once), and with whatever a faulty rule raised when the event itself could not be decided.
+        It fails with StoreDown or TooManyConflicts when it could not be written (it may be sent again: its id is
+        applied once), and with whatever a faulty rule raised when the event itself could not be decided.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
@@ -207,7 +209,7 @@ class Runner:
             self._states.drop(user)
             return False
         self._states.keep(commit.state)
-        self._tell(Committed(user, commit.state, commit.frames, commit.alarm))
+        self._tell(Committed(user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))
         return True
 
     def _commit_of(self, user: str, turn: _Turn, applied: list[tuple[Event, Outcome]], program: Program) -> Commit:
@@ -228,7 +230,7 @@ class Runner:
         )
 
     def _begin(self, user: str) -> State:
-        state = engine.fresh(self.program(), user, secrets.token_hex(4), self.clock())
+        state = engine.fresh(self.program(), user, secrets.token_hex(8), self.clock())
         self._states.drop(user)
         self._states.keep(state)
         return state
@@ -248,54 +250,6 @@ class Runner:
         """The task is being cancelled: nobody would come for what still waits."""
         for _, future in self._waiting.pop(user, []):
             _resolve(future, fault)
-
-
-class _States:
-    """States in memory: those held, by count, and the most recently used others."""
-
-    def __init__(self, kept: int) -> None:
-        self._kept = kept
-        self._holds: Counter[str] = Counter()
-        self._held: dict[str, State] = {}
-        self._loose: OrderedDict[str, State] = OrderedDict()
-
-    def get(self, user: str) -> State | None:
-        held = self._held.get(user)
-        if held is None and user in self._loose:
-            self._loose.move_to_end(user)
-            return self._loose[user]
-        return held
-
-    def keep(self, state: State) -> None:
-        """Remember a state unless a newer one is known; what lost its data starts over at `drop`."""
-        known = self.get(state.user)
-        if known is not None and known.epoch == state.epoch and known.version > state.version:
-            return
-        if self._holds[state.user]:
-            self._held[state.user] = state
-            return
-        del self._holds[state.user]
-        self._loose[state.user] = state
-        self._loose.move_to_end(state.user)
-        if len(self._loose) > self._kept:
-            self._loose.popitem(last=False)
-
-    def drop(self, user: str) -> None:
-        self._held.pop(user, None)
-        self._loose.pop(user, None)
-
-    def hold(self, user: str) -> None:
-        self._holds[user] += 1
-        if user in self._loose:
-            self._held[user] = self._loose.pop(user)
-
-    def release(self, user: str) -> None:
-        self._holds[user] -= 1
-        if self._holds[user] <= 0:
-            del self._holds[user]
-            state = self._held.pop(user, None)
-            if state is not None:
-                self.keep(state)
 
 
 def _changed(turn: _Turn, applied: list[tuple[Event, Outcome]]) -> bool:

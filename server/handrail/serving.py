@@ -17,10 +17,11 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from handrail.live.sockets import harden
 from handrail.settings import Settings
 from handrail.store import launch
 
-GRACE = 4  # seconds that open requests and connections get at the end
+GRACE = 3  # seconds that open requests get at the end, after live connections were told to go
 READY_WITHIN = 30.0  # seconds that a new process may take to start
 _PR_SET_PDEATHSIG = 1
 
@@ -42,7 +43,7 @@ def bind(host: str, port: int) -> socket.socket:
         why = fault.strerror if isinstance(fault, OSError) else str(fault)
         raise OperatorError(f"cannot listen on {host} port {port}: {why}; try another with --port") from None
     listening.set_inheritable(True)
-    return listening
+    return harden(listening)
 
 
 def address(listening: socket.socket) -> str:

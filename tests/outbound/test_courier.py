@@ -27,8 +27,9 @@ from structlog.testing import capture_logs
 import handrail
 from handrail.core.state import State
 from handrail.core.webhooks import Webhook
+from handrail.outbound.lanes import AT_ONCE
 from handrail.outbound.outcomes import WAITS
-from handrail.outbound.webhooks import AT_ONCE_EACH, DEADLINE, LEASE, UNKNOWN_FOR, Courier
+from handrail.outbound.webhooks import DEADLINE, LEASE, UNKNOWN_FOR, Courier
 from handrail.store.embedded import Embedded
 from handrail.store.protocol import Commit, Job, Store
 
@@ -189,10 +190,10 @@ async def test_a_hung_endpoint_does_not_hold_up_the_others(office: Office, recei
     await office.post(*(f"hung_{n}" for n in range(400)), webhook="hung")
     await office.post(*(f"mail_{n}" for n in range(100)))
     async with sending(office.courier()) as courier:
-        await receiver.wait("/hung", AT_ONCE_EACH)
+        await receiver.wait("/hung", AT_ONCE)
         courier.poke()
         await receiver.wait("/mail", 100)
-        assert len(receiver.at("/hung")) == AT_ONCE_EACH
+        assert len(receiver.at("/hung")) == AT_ONCE
         release.set()
     left = await office.left()
     assert {job.webhook for job in left} == {"hung"}

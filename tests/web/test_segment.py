@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -133,17 +134,13 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-fields = st.sampled_from(
-    "type messageId userId anonymousId groupId previousId event name properties traits context timestamp sentAt".split()
-)
+fields = st.sampled_from([field.encode_name for field in msgspec.structs.fields(Item)])
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_envelope_or_a_refusal(body: bytes) -> None:
-    try:
+    with suppress(BadInput):
         decode(body, ENVELOPE)
-    except BadInput:
-        pass
 
 
 @given(st.sampled_from(["track", "identify", "page", "screen", "group", "alias", "?"]), st.data())
@@ -151,7 +148,10 @@ def test_any_json_is_an_event_or_a_refusal(kind: str, data: st.DataObject) -> No
     body = data.draw(st.dictionaries(fields, json_values, max_size=6))
     try:
         made = translate(
-            decode(msgspec.json.encode(body), ITEM), kind, now=NOW, sent_at=data.draw(st.none() | st.integers()),
+            decode(msgspec.json.encode(body), ITEM),
+            kind,
+            now=NOW,
+            sent_at=data.draw(st.none() | st.integers()),
             new_id=lambda: "made",
         )
     except BadInput:
@@ -160,6 +160,15 @@ def test_any_json_is_an_event_or_a_refusal(kind: str, data: st.DataObject) -> No
 
 
 def test_deep_and_broken_bodies_are_refusals() -> None:
-    for body in (b"[" * 100_000, b'{"batch":' + b"[" * 100_000, b"\xff", b"", b"null", b"[]", b'{"a":NaN}', b'"\\ud800"'):
+    for body in (
+        b"[" * 100_000,
+        b'{"batch":' + b"[" * 100_000,
+        b"\xff",
+        b"",
+        b"null",
+        b"[]",
+        b'{"a":NaN}',
+        b'"\\ud800"',
+    ):
         with pytest.raises(BadInput):
             decode(body, ENVELOPE)

@@ -15,11 +15,11 @@ import yaml
 from msgspec import Struct, field
 
 from handrail.core.problems import Problem
+from handrail.core.scalars import resolve, show
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_PROBLEMS = 100  # of one file: a file with more is of another kind
-MAX_INT = 2**53  # beyond it JSON readers in browsers lose digits
 
 Path = tuple[str | int, ...]
 
@@ -34,14 +34,6 @@ class Place(NamedTuple):
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DOCUMENT = re.compile(r"^(?=---(?:\s|$))", re.MULTILINE)
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_WORDS: dict[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 # What the parser says, in words an author can act on; the first that fits is taken.
 _WORDINGS = (
     ("found a tab character", "a tab is used for indentation: use spaces"),
@@ -94,8 +86,10 @@ class Document(Struct, frozen=True):
         Where folding or escapes make that unclear it is the place of the whole value.
         """
         top, left = start = self.value_place(at)
-        before = text.split("\n")[line - 1][: column - 1] if line <= text.count("\n") + 1 else ""
-        shown = self.lines[top - 1][left - 1 :] if top <= len(self.lines) else ""
+        written = text.split("\n")
+        if line > len(written) or top > len(self.lines):
+            return start
+        before, shown = written[line - 1][: column - 1], self.lines[top - 1][left - 1 :]
         if shown[:1] in ("|", ">"):
             return self._block_place(top + line, before) or start
         quote = 1 if shown[:1] in ("'", '"') else 0
@@ -311,37 +305,3 @@ class _Reader:
         if self.lines[self.line].startswith("%"):
             wording = "lines starting with '%' are not supported"
         self.problems.append(Problem(self.path, *place, wording or f"not valid YAML: {said.strip()}"))
-
-
-def resolve(text: str) -> str | int | float | bool | None:
-    """The value of a plain scalar in YAML 1.2's core schema. Raises ValueError for numbers JSON cannot carry."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.fullmatch(text):
-        if len(text) > 400:
-            raise ValueError("this number is too large: put it in quotes")
-        number = int(text, 8) if text[:2] == "0o" else int(text, 16) if text[:2] == "0x" else int(text)
-        if abs(number) > MAX_INT:
-            raise ValueError(f"the number {text[:40]} is too large to be exact: put it in quotes")
-        return number
-    if _NOT_FINITE.fullmatch(text):
-        raise ValueError(f"'{text}' is not a number that rules can use: put it in quotes if it is text")
-    if _FLOAT.fullmatch(text):
-        value = float(text)
-        if value in (float("inf"), float("-inf")):
-            raise ValueError(f"the number {text[:40]} is too large")
-        return value
-    return text
-
-
-def show(value: Any) -> str:
-    """How a value is called in a message: `'text'`, `3`, `a list`."""
-    if isinstance(value, str):
-        return f"'{value}'" if len(value) <= 40 else f"'{value[:37]}…'"
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return str(value)
-    return "a list" if isinstance(value, list) else "a mapping"

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from msgspec import Struct
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
@@ -85,8 +85,8 @@ def _read_limit(value: Any) -> Limit:
     return parse_limit(value)
 
 
-def _read_limits(value: Any) -> tuple[Limit, ...]:
-    return tuple(_read_limit(item) for item in value) if isinstance(value, list) else (_read_limit(value),)
+def _gather(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 # Fields of rule files: a YAML string becomes milliseconds, one limit or a list of them a tuple.
@@ -95,9 +95,9 @@ Duration = Annotated[
     PlainValidator(_read_duration),
     WithJsonSchema({"type": "string", "pattern": r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}),
 ]
+OneLimit = Annotated[Limit, PlainValidator(_read_limit), WithJsonSchema({"type": "string"})]
 Limits = Annotated[
-    tuple[Limit, ...],
-    PlainValidator(_read_limits),
+    tuple[OneLimit, ...],
+    BeforeValidator(_gather),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
-OneLimit = Annotated[Limit, PlainValidator(_read_limit), WithJsonSchema({"type": "string"})]

@@ -234,7 +234,7 @@ def _catch_up_with_rules(turn: Turn) -> None:
         return
     turn.reason = "rules" if state.rules else ""
     state.rules = program.version
-    turn.touched.update(program.segments_reading)
+    turn.touched.update(program.segments_reading, ("user.steps",))
     gone = set(state.segments) - {segment.name for segment in program.segments} - set(state.pinned)
     if gone:
         state.segments = tuple(name for name in state.segments if name not in gone)

@@ -10,6 +10,7 @@ from handrail.core.compiler import Compiler
 from handrail.core.counters import Name
 from handrail.core.expressions import Expression
 from handrail.core.frames import FlowView, StepView
+from handrail.core.reads import keys_read
 from handrail.core.scope import Scope
 from handrail.core.source import Shape
 from handrail.core.state import FlowChoice
@@ -59,6 +60,7 @@ class Flow:
     name: str
     modules: dict[str, Module]
     variants: tuple[FlowVariant, ...] = ()
+    reads: frozenset[str] = frozenset()  # what must be touched for the assembled flow to change
 
 
 def assemble(flow: Flow, scope: Scope, choice: FlowChoice | None) -> FlowChoice:
@@ -107,7 +109,9 @@ def compile_flow(shape: FlowShape, compiler: Compiler) -> Flow:
                 compiler.unknown("step", name, modules, "variants", index, "steps", place)
         condition = compiler.condition(variant.condition, "variants", index, "if", event=False)
         variants[variant.id] = FlowVariant(variant.id, condition, tuple(variant.steps))
-    return Flow(shape.flow, modules, tuple(variants.values()))
+    conditions = [*(each.condition for each in modules.values()), *(each.condition for each in variants.values())]
+    reads = {key for condition in conditions for key in keys_read(condition, compiler.names.counters)}
+    return Flow(shape.flow, modules, tuple(variants.values()), frozenset(reads | {"user.steps"}))
 
 
 def _named(flow: Flow, name: str | None) -> FlowVariant | None:

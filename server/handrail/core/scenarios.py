@@ -205,7 +205,7 @@ def _given(program: Program, given: GivenShape, now: int) -> State:
     state.pinned = tuple(given.segments)
     state.segments = tuple(sorted(given.segments))
     turn = Turn(program, state, now)
-    turn.touched.update(program.segments_reading)
+    turn.touched.update(program.segments_reading, ("user.steps",))
     turn.refresh_segments()
     turn.refresh_flow()
     state.rules, state.version, state.offset = program.version, 1, 0

@@ -9,24 +9,9 @@ from graphlib import CycleError, TopologicalSorter
 from pydantic import Field
 
 from handrail.core.counters import Counter, Name
-from handrail.core.expressions import Expression
 from handrail.core.program import Segment
+from handrail.core.reads import keys_read
 from handrail.core.source import Shape
-
-# Variables that change with the clock, or too often to follow one by one: what reads them is judged at every event.
-_ALWAYS = ("now", "user.session.id", "user.session.started", "user.session.length", "user.session.events")
-_FOLLOWS = {
-    "user.goals": "user.traits",
-    "user.persona": "user.traits",
-    "user.locale": "user.traits",
-    "user.timezone": "user.traits",
-    "user.first_seen": "now",
-    "user.last_visit": "user.sessions",
-    "user.flow.id": "now",
-    "user.flow.variant": "now",
-    "user.flow.position": "now",
-}
-
 
 class SegmentShape(Shape):
     segment: Name
@@ -52,29 +37,12 @@ def index_reads(segments: tuple[Segment, ...], counters: Iterable[str]) -> dict[
     reading: defaultdict[str, list[int]] = defaultdict(list)
     names = list(counters)
     for index, segment in enumerate(segments):
-        for key in sorted(_keys(segment.condition, names)):
+        for key in sorted(keys_read(segment.condition, names)):
             reading[key].append(index)
     return {key: tuple(indexes) for key, indexes in reading.items()}
 
 
 def watched(segments: tuple[Segment, ...], counters: dict[str, Counter]) -> dict[str, Counter]:
     """The sliding counters whose fall can change a segment."""
-    read = {key.removeprefix("user.counters.") for each in segments for key in _keys(each.condition, list(counters))}
+    read = {key.removeprefix("user.counters.") for each in segments for key in keys_read(each.condition, list(counters))}
     return {name: counter for name, counter in counters.items() if counter.within is not None and name in read}
-
-
-def _keys(condition: Expression | None, counters: list[str]) -> set[str]:
-    if condition is None:
-        return set()
-    keys = {f"user.segments.{name}" for name in condition.segments}
-    for variable in condition.reads:
-        if variable in _ALWAYS:
-            keys.add("now")
-        elif variable == "user.counters":
-            named = counters if condition.counters is None else condition.counters
-            keys.update(f"user.counters.{name}" for name in named)
-        elif variable == "user.segments" and not condition.segments:
-            keys.add("now")
-        elif variable.count(".") <= 1 or variable in _FOLLOWS:
-            keys.add(_FOLLOWS.get(variable, variable))
-    return keys

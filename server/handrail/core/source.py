@@ -6,16 +6,17 @@ union's branches become the one the author most likely meant, and the tags of un
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, get_args
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from handrail.core.documents import MAX_BYTES, MAX_DEPTH, Document, Path, Place, read, resolve, show
+from handrail.core.documents import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, Document, Path, Place, read
 from handrail.core.problems import Problem, suggest
+from handrail.core.scalars import show
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "Document", "Path", "Place", "Shape", "read", "resolve", "show", "validate"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "Document", "Path", "Place", "Shape", "read", "validate"]
 
 
 class Shape(BaseModel):
@@ -44,9 +45,20 @@ _EXPECTED = {
     "dataclass_type": "keys and values",
     "none_required": "nothing",
     "duration_type": "a duration such as 90s or 1h30m",
-    "limit_type": "a limit such as '1 per session', or a list of them",
+    "limit_type": "a limit such as '1 per session'",
     "union_tag_not_found": "keys and values",
     "union_tag_invalid": "keys and values",
+}
+# The same for bounds, with pydantic's context filled in.
+_BOUNDS = {
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+    "string_too_short": "text of at least {min_length} characters",
+    "string_too_long": "text of at most {max_length} characters",
 }
 
 
@@ -59,7 +71,7 @@ def validate(model: type[M], document: Document, at: Path = ()) -> tuple[M | Non
     try:
         return model.model_validate_json(msgspec.json.encode(value)), []
     except ValidationError as error:
-        faults = [_Fault(details, value) for details in error.errors(include_url=False)]
+        faults = [_Fault(details, value) for details in error.errors(include_url=False)[:MAX_PROBLEMS]]
     names = _field_names(model)
     problems = {_problem(fault, document, at, names) for fault in _choose(faults)}
     return None, sorted(problem for problem in problems if problem)
@@ -78,53 +90,59 @@ class _Fault:
         self.kind: str = details["type"]
         self.context: dict[str, Any] = details.get("ctx", {})
         self.message: str = details["msg"]
-        loc: tuple[str | int, ...] = details["loc"]
-        steps = loc[:-1] if self.kind in ("missing", "extra_forbidden") else loc
-        taken = _follow(root, steps, None if steps is loc else loc[-1], self.kind == "extra_forbidden")
+        steps: list[str | int] = list(details["loc"])
+        self.key = str(steps.pop()) if self.kind in ("missing", "extra_forbidden") else ""
+        taken = _follow(root, steps, self._fits(details["input"]))
         self.path: Path = tuple(steps[index] for index in taken)
-        self.key = "" if steps is loc else str(loc[-1])
-        self.tags = {
-            tuple(steps[i] for i in taken if i < index): steps[index]
-            for index in range(len(steps))
-            if index not in taken
-        }
         self.found = _at(root, self.path)
+        # (where a union stands, how many unions stand around it there) -> the branch that pydantic tried
+        self.tags: dict[tuple[Path, int], str | int] = {}
+        for index in sorted(set(range(len(steps))) - set(taken)):
+            place = tuple(steps[each] for each in taken if each < index)
+            self.tags[place, sum(place == other for other, _ in self.tags)] = steps[index]
+
+    def _fits(self, given: Any) -> Callable[[Any], bool]:
+        """Whether the fault can be at this value: pydantic says what it was given there."""
+        if self.kind == "missing":
+            return lambda value: isinstance(value, dict) and self.key not in value
+        if self.kind == "extra_forbidden":
+            return lambda value: isinstance(value, dict) and self.key in value
+        return lambda value: bool(value == given)
 
 
-def _follow(value: Any, steps: Sequence[Any], last: str | int | None, present: bool) -> tuple[int, ...]:
+def _follow(value: Any, steps: Sequence[Any], fits: Callable[[Any], bool]) -> tuple[int, ...]:
     """Which of the steps lead through the data; the others are tags of unions.
 
-    A tag may be called like a key, so the reading is taken that ends where the fault can be: in a mapping that has
-    (`present`) or lacks the key `last`; among those, the one that goes deepest.
+    A tag may be called like a key, so the reading is taken that ends where the fault can be, goes deepest,
+    and passes tags before keys.
     """
 
     def readings(value: Any, index: int) -> Iterator[tuple[bool, int, tuple[int, ...]]]:
         if index == len(steps):
-            fits = last is None or (isinstance(value, dict) and (last in value) is present)
-            yield fits, 0, ()
+            yield fits(value), 0, ()
             return
+        yield from readings(value, index + 1)
         step = steps[index]
-        if (isinstance(value, dict) and step in value) or (
-            isinstance(value, list) and isinstance(step, int) and step < len(value)
-        ):
-            for fits, depth, rest in readings(value[step], index + 1):
-                yield fits, depth + 1, (index, *rest)
-        for fits, depth, rest in readings(value, index + 1):
-            yield fits, depth, rest
+        in_list = isinstance(value, list) and isinstance(step, int) and step < len(value)
+        if in_list or (isinstance(value, dict) and step in value):
+            for fit, depth, rest in readings(value[step], index + 1):
+                yield fit, depth + 1, (index, *rest)
 
     return max(readings(value, 0), key=lambda reading: reading[:2])[2]
 
 
 def _choose(faults: list[_Fault]) -> list[_Fault]:
     """Of each union's branches, keep the one the author most likely meant."""
-    for place in sorted({place for fault in faults for place in fault.tags}, key=len):
+    for union in sorted(
+        {union for fault in faults for union in fault.tags}, key=lambda union: (len(union[0]), union[1])
+    ):
         branches: dict[str | int, list[_Fault]] = {}
         for fault in faults:
-            if place in fault.tags:
-                branches.setdefault(fault.tags[place], []).append(fault)
+            if union in fault.tags:
+                branches.setdefault(fault.tags[union], []).append(fault)
         if len(branches) > 1:
-            best = _best(branches.values(), place)
-            faults = [fault for fault in faults if place not in fault.tags or fault in best]
+            best = _best(branches.values(), union[0])
+            faults = [fault for fault in faults if union not in fault.tags or fault in best]
     return faults
 
 
@@ -158,7 +176,7 @@ def _problem(fault: _Fault, document: Document, at: Path, names: list[set[str]])
         inside = f" in {where}" if where else ""
         known = _likely_names(fault.key, fault.found, names)
         return document.problem(
-            document.key_place((*path, fault.key)), f"unknown key '{fault.key}'{inside}{suggest(fault.key, known)}"
+            document.key_place((*path, fault.key)), f"unknown key {show(fault.key)}{inside}{suggest(fault.key, known)}"
         )
     return document.problem(document.value_place(path), f"{where}: {_say(fault)}" if where else _say(fault))
 
@@ -171,6 +189,8 @@ def _say(fault: _Fault) -> str:
         expected = fault.context.get("either") or _EXPECTED[fault.kind]
         quote = ": put it in quotes" if expected == "text" and isinstance(fault.found, (bool, int, float)) else ""
         return f"expected {expected}, found {found}{quote}"
+    if fault.kind in _BOUNDS:
+        return f"expected {_BOUNDS[fault.kind].format(**fault.context)}, found {found}"
     if fault.kind in ("literal_error", "enum"):
         return _say_choices(str(fault.context["expected"]), fault.found)
     if fault.kind in ("value_error", "assertion_error"):
@@ -189,7 +209,7 @@ def _say_tags(expected: str, found: dict[str, Any]) -> str:
     names = expected.replace("'", "").split(", ") if expected else []
     first = next(iter(found), "")
     listed = f"expected one of {', '.join(names)}" if names else "expected another kind"
-    return f"{listed}, found {f"'{first}'" if first else 'nothing'}{suggest(first, names)}"
+    return f"{listed}, found {show(first)}{suggest(first, names)}"
 
 
 def _spell(path: Path) -> str:

@@ -34,7 +34,7 @@ _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 _METHOD = re.compile(r"(?<!loop)\.\s*(\w+)\s*\(|[\])]\s*\(")
 
 
-class TemplateFault(Exception):  # noqa: N818 - as Problem and Fault, it names what is wrong in a rule file
+class TemplateFault(Exception):
     """A template that cannot be used or rendered; line and column count from 1, within the text at `path`."""
 
     def __init__(self, line: int, column: int, message: str, *, path: tuple[str | int, ...] = ()) -> None:
@@ -133,7 +133,7 @@ class Templates:
         return template
 
     def compile_value(self, value: Any, names: Iterable[str] = ("user", "event", "now")) -> Nested:
-        """Every string in nested mappings and lists as a template. Raises TemplateFault with the path of a faulty one."""
+        """Every string in nested mappings and lists as a template. Raises TemplateFault with the path of it."""
         return Nested(self._nest(value, tuple(names), ()))
 
     def _nest(self, value: Any, names: tuple[str, ...], path: tuple[str | int, ...]) -> Any:

@@ -28,7 +28,7 @@ DEPTH = 8  # how many emits may lead to one another
 
 
 class Turn:
-    __slots__ = ("effects", "late", "now", "occurrences", "program", "reason", "state", "touched", "trace")
+    __slots__ = ("changed", "effects", "late", "now", "occurrences", "program", "reason", "state", "touched", "trace")
 
     def __init__(self, program: Program, state: State, now: int) -> None:
         self.program = program
@@ -37,7 +37,8 @@ class Turn:
         self.effects: list[Effect] = []
         self.trace: list[Considered] = []
         self.occurrences: list[Occurrence] = []
-        self.touched: set[str] = set()
+        self.touched: set[str] = set()  # since the segments were last settled
+        self.changed: set[str] = set()  # since the flow was last assembled
         self.late = False
         self.reason = ""  # why the flow changes, where a rule or the user chose
 
@@ -134,7 +135,7 @@ class Turn:
             word = "entered" if belongs else "left"
             key = f"{'enters' if belongs else 'leaves'}:{segment.name}"
             self.server_event(f"segment_{word}", key, segment=segment.name)
-            self.touched.add("user.segments")
+            self.changed.add(f"user.segments.{segment.name}")
             for dependent in self.program.segments_reading.get(f"user.segments.{segment.name}", ()):
                 heappush(pending, dependent)
 
@@ -144,6 +145,7 @@ class Turn:
         concerned = set(reading.get("now", ()))
         for key in self.touched:
             concerned.update(reading.get(key, ()))
+        self.changed |= self.touched
         self.touched.clear()
         return sorted(concerned)
 
@@ -207,6 +209,7 @@ class Turn:
     def choose_flow(self, flow: str, variant: str | None, reason: str) -> None:
         """Put the user on a flow; with a variant it stays until chosen again."""
         self.state.flow = FlowChoice(flow, variant, (), -1, variant is not None)
+        self.changed.add("user.steps")
         self.reason = reason
 
     def refresh_flow(self) -> None:
@@ -216,6 +219,9 @@ class Turn:
         if flow is None:
             self.state.flow = None
             return
+        if before is not None and "now" not in flow.reads and flow.reads.isdisjoint(self.changed):
+            return
+        self.changed.clear()
         choice = assemble(flow, self.scope(), before)
         if choice == before:
             return

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from pydantic import Field
+
 from handrail.core.source import Shape
 
 SECRET_PREFIX = "whsec_"
@@ -35,7 +37,7 @@ class WebhookShape(Shape):
     description: str = ""
     url: str
     secret: str | None = None
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
     channel: Literal["email"] | None = None
     body: Any = None
 
@@ -90,7 +92,7 @@ class _Reading:
     """One document being read against one environment: gathers the flaws and the unset names."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = environ
+        self.variables = environ
         self.flaws: list[Flaw] = []
         self.missing: set[str] = set()
 
@@ -100,7 +102,7 @@ class _Reading:
 
     def text(self, text: str, *at: str) -> str | None:
         """The text with its references filled in, or None when one is unset."""
-        value, unset = expand(text, self.environ)
+        value, unset = expand(text, self.variables)
         if "${" in _REFERENCE.sub("", text):
             self.fault(at, "'${' must be followed by the name of an environment variable and '}'")
         for name in sorted(unset - self.missing):
@@ -155,7 +157,7 @@ def url_fault(url: str) -> str:
 
 
 def read_secret(secret: str) -> tuple[bytes | None, str, str]:
-    """(signing key, fault, its severity): `whsec_…` is base64, as Standard Webhooks has it; else the text is the key."""
+    """(signing key, fault, its severity): `whsec_` and base64, as in Standard Webhooks, or the key as text."""
     if not secret.startswith(SECRET_PREFIX):
         if not secret:
             return None, "the secret is empty: leave 'secret' out to send unsigned", "error"

@@ -159,9 +159,7 @@ class Hub:
         audience.head = max(audience.head, last)
         for connection in behind:
             connection.take(fresh, min(head, last) if found else head)
-            connection.stale = connection.cursor < audience.head or (
-                len(found) == PAGE and connection.cursor == last
-            )
+            connection.stale = connection.cursor < audience.head or (len(found) == PAGE and connection.cursor == last)
 
     async def _greet_again(self, user: str, audience: _Audience, lost: Iterable[Connection]) -> None:
         state = await self._runner.read(user)
@@ -174,7 +172,9 @@ class Hub:
         """The first message: empty at `resume_at` for one who resumes, else everything the user should see now."""
         session = state.session.id if state.session is not None and not state.session.ended else None
         flow, slots, prompts = (
-            engine.snapshot(self._runner.program(), state, self._runner.clock()) if resume_at is None else (None, {}, ())
+            engine.snapshot(self._runner.program(), state, self._runner.clock())
+            if resume_at is None
+            else (None, {}, ())
         )
         return frames.encode(
             Welcome(

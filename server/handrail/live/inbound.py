@@ -1,4 +1,4 @@
-"""What a client says, from bytes to typed messages to events. Anything else is a `BadInput` that says how to mend it."""
+"""What a client says, from bytes to messages to events; anything else is a `BadInput` that says how to mend it."""
 
 from __future__ import annotations
 

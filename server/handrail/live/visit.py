@@ -73,6 +73,10 @@ class Reception:
     def drain(self, window_ms: int) -> None:
         """Send everybody away, to come back at a moment of their own within the window."""
         self.draining = True
+        self.recall(window_ms)
+
+    def recall(self, window_ms: int) -> None:
+        """Ask everybody to connect again."""
         for connection in self.hub.connections():
             dismiss(connection, DRAINING, "draining", window_ms)
 
@@ -87,7 +91,7 @@ class Reception:
 
 
 class Visit:
-    __slots__ = ("_desk", "_last", "_unsettled", "connected", "connection", "user")
+    __slots__ = ("_desk", "_last", "_unsettled", "connected", "connection", "left", "user")
 
     def __init__(self, desk: Reception, connection: Connection) -> None:
         self._desk = desk
@@ -95,6 +99,7 @@ class Visit:
         self._unsettled = 0
         self.connected = False
         self.connection = connection
+        self.left = False
         self.user = ""
 
     # --- coming in ---
@@ -131,9 +136,7 @@ class Visit:
         self.user = user
         desk.hub.attach(user, connection)
         try:
-            state, _ = await asyncio.gather(
-                desk.runner.read(user), desk.runner.store.enlist(desk.runner.node, user)
-            )
+            state, _ = await asyncio.gather(desk.runner.read(user), desk.runner.store.enlist(desk.runner.node, user))
             resume_at = hello.offset if await self._resumable(hello, state) else None
         except StoreDown:
             self._store_away()
@@ -173,7 +176,9 @@ class Visit:
     def _take(self, message: TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping) -> None:
         now = self._desk.runner.clock()
         if not self.user:
-            raise BadInput("hello-first", "The first message has to be a hello.", "Send `hello` with `user_id` or `token`.")
+            raise BadInput(
+                "hello-first", "The first message has to be a hello.", "Send `hello` with `user_id` or `token`."
+            )
         match message:
             case Ping():
                 self.connection.push(_PONG)
@@ -215,6 +220,7 @@ class Visit:
     # --- leaving ---
 
     async def leave(self) -> None:
+        self.left = True
         if not self.user:
             return
         desk, connection = self._desk, self.connection
@@ -229,5 +235,3 @@ def dismiss(connection: Connection, code: int, reason: str, window_ms: int) -> N
     wait = random.randrange(window_ms) if window_ms > 0 else 0
     connection.push(frames.encode(Bye(code=code, reconnect_ms=wait)))
     connection.finish(code, reason, wait)
-
-

@@ -119,5 +119,3 @@ async def _turn_away(scope: MutableMapping[str, Any], send: Send, status: int, w
         headers.append((b"retry-after", b"1"))
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": why.encode()})
-
-

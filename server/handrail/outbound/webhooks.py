@@ -30,6 +30,7 @@ from aiohttp.abc import AbstractResolver
 
 from handrail.core.webhooks import Webhook
 from handrail.outbound.addresses import Refused, connector
+from handrail.outbound.lanes import Lane
 from handrail.outbound.outcomes import Delivered, Drop, Outcome, Retry, again, judge
 from handrail.outbound.signing import headers, message_id
 from handrail.store.protocol import Job, Store, StoreDown
@@ -37,37 +38,18 @@ from handrail.store.protocol import Job, Store, StoreDown
 LEASE = 60_000
 DEADLINE = 15_000  # for one try, from the name lookup to the head of the answer
 SETTLING = 5_000  # for telling the store
-UNKNOWN_FOR = (
-    3_600_000  # how old a call to a webhook nobody knows may get: rules reach the processes at different times
-)
+# How old a call to a webhook that is not in the rules may get: rules reach the processes at different times.
+UNKNOWN_FOR = 3_600_000
 BATCH = 200
 POLL_S = 1.0
 SPACING_S = 0.05  # between claims while pokes come in: a claim looks through every bucket
 GRACE_S = 3.0  # for tries under way when the courier is stopped
 
 AT_ONCE = 64  # tries in this process
-AT_ONCE_EACH = 8  # tries to one webhook
-HELD = 1024  # jobs claimed and not settled
-PATIENCE_S = 3.0  # a webhook's queue may be about this long in time
+HELD = 2048  # jobs claimed and not settled
 ANSWER_BYTES = 65_536
 
 log = structlog.get_logger("handrail.webhooks")
-
-
-class Lane:
-    """The queue before one webhook. `pace` is how long a try takes lately, in seconds."""
-
-    def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(AT_ONCE_EACH)
-        self.held = 0
-        self.pace = 0.1
-
-    @property
-    def full(self) -> bool:
-        return self.held >= AT_ONCE_EACH and self.held * self.pace > PATIENCE_S * AT_ONCE_EACH
-
-    def learn(self, seconds: float) -> None:
-        self.pace += 0.2 * (seconds - self.pace)
 
 
 class Courier:
@@ -133,9 +115,10 @@ class Courier:
 
     async def _rest(self) -> None:
         await asyncio.sleep(SPACING_S)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
-                await self._wake.wait()
+        if len(self._held) < HELD:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
 
     async def _land(self) -> None:
         for task in self._held - self._trying:
@@ -146,6 +129,8 @@ class Courier:
             task.cancel()
 
     async def _claim(self) -> list[Job]:
+        for lane in self._lanes.values():
+            lane.shed()
         if self._webhooks() is None or len(self._held) >= HELD:
             return []
         try:
@@ -162,8 +147,8 @@ class Courier:
         if hook.missing:
             return self._say_once(job, f"not set: {', '.join(hook.missing)}")
         self._waiting.pop(job.webhook, None)
-        lane = self._lanes.setdefault(job.webhook, Lane())
-        if not lane.full:
+        lane = self._lanes.setdefault(job.webhook, Lane(asyncio.get_running_loop().time))
+        if lane.held < lane.room:
             lane.held += 1
             self._hold(group.create_task(self._serve(job, hook, lane, session, until=until)), lane)
 
@@ -186,18 +171,15 @@ class Courier:
         self._trying.discard(task)
         if lane is not None:
             lane.held -= 1
-        if len(self._held) == HELD - 1:
-            self._wake.set()
 
     async def _serve(self, job: Job, hook: Webhook, lane: Lane, session: ClientSession, *, until: int) -> None:
-        async with lane.turns, self._turns:
+        async with lane.turn(self._turns):
             if self._clock() > until:
                 return
             if (task := asyncio.current_task()) is not None:
                 self._trying.add(task)
-            began = asyncio.get_running_loop().time()
-            outcome = await self._try(job, hook, session)
-            lane.learn(asyncio.get_running_loop().time() - began)
+            async with lane.timed():
+                outcome = await self._try(job, hook, session)
         await self._settle(job, outcome)
 
     async def _try(self, job: Job, hook: Webhook, session: ClientSession) -> Outcome:

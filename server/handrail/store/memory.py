@@ -16,9 +16,7 @@ import msgspec
 from handrail.core.state import SEEN_FOR, SEEN_MAX, State, dump_state, load_state
 from handrail.store.keys import BUCKETS, bucket_of
 from handrail.store.protocol import Bell, Commit, Job
-
-OUTBOX_MAX = 1_000
-LOG_MAX = 1_000
+from handrail.store.scripts import LOG_MAX, OUTBOX_MAX
 
 
 class Shelf:
@@ -152,6 +150,7 @@ class MemoryStore:
 
     def unlisten(self, user: str) -> None:
         self._listened[bucket_of(user)] -= 1
+        self._listened = +self._listened
 
     def on_bell(self, hear: Callable[[Bell], None]) -> None:
         self._hearers.append(hear)

@@ -5,27 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from hashlib import sha1
-from importlib.resources import files
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import hiredis
 import msgspec
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as Unreachable
-from redis.exceptions import TimeoutError as TooLate
 
-from handrail.core.state import SEEN_FOR, SEEN_MAX, State, dump_state, load_state
+from handrail.core.state import State, dump_state, load_state
+from handrail.store.address import Address
+from handrail.store.journal import Journal
 from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, bucket_of, enlisted_key, user_keys
-from handrail.store.pipeline import Address, Pipeline, pack
-from handrail.store.protocol import Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
+from handrail.store.pipeline import Pipeline, pack
+from handrail.store.protocol import Bell, Commit, CorruptState, Job, StoreUnusable
+from handrail.store.scripts import CLAIM, COMMIT, FINISH, HOOKS, RETRY, SCRIPTS, TIMERS, Script, Sweep
 
-OUTBOX_MAX = 1_000  # messages kept for resuming, about
-OUTBOX_FOR = 24 * 3_600_000
-LOG_MAX = 1_000  # lines of the event log kept a bucket, about
 OLDEST = 7  # major version of Redis; Valkey began at 7
 PULSE = 1.0  # seconds between signs of life while bells are listened for
 
@@ -33,39 +26,6 @@ log = structlog.get_logger(__name__)
 _bell = msgspec.msgpack.Decoder(Bell)
 _job = msgspec.msgpack.Decoder(Job)
 _pack = msgspec.msgpack.Encoder().encode
-
-
-class Script(NamedTuple):
-    source: bytes
-    sha: str
-
-
-def _script(name: str) -> Script:
-    limits = {"OUTBOX_MAX": OUTBOX_MAX, "OUTBOX_FOR": OUTBOX_FOR, "LOG_MAX": LOG_MAX}
-    limits |= {"SEEN_FOR": SEEN_FOR, "SEEN_MAX": SEEN_MAX}
-    head = "".join(f"local {key} = {value} " for key, value in limits.items())  # one line: error lines stay nearly true
-    source = (head + files("handrail.store").joinpath(name).read_text("utf-8")).encode()
-    return Script(source, sha1(source, usedforsecurity=False).hexdigest())
-
-
-COMMIT, CLAIM, RETRY, FINISH = (_script(f"{name}.lua") for name in ("commit", "claim", "retry", "finish"))
-
-
-class Sweep:
-    """The same range query on many sorted sets, most of it packed beforehand: `… -inf BEFORE LIMIT 0 N WITHSCORES`."""
-
-    def __init__(self, keys: Iterable[bytes]) -> None:
-        self._heads = [b"*8\r\n$13\r\nZRANGEBYSCORE\r\n$%d\r\n%b\r\n$4\r\n-inf\r\n" % (len(key), key) for key in keys]
-
-    def packed(self, before: int, limit: int, buckets: list[int] | None) -> tuple[bytes, int]:
-        heads = self._heads if buckets is None else [self._heads[bucket] for bucket in buckets]
-        words = (b"%d" % before, b"LIMIT", b"0", b"%d" % limit, b"WITHSCORES")
-        tail = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-        return tail.join(heads) + tail, len(heads)
-
-
-TIMERS = Sweep(keys.timers for keys in BUCKET_KEYS)
-HOOKS = Sweep(keys.hooks for keys in BUCKET_KEYS)
 
 
 def pack_job(job: Job) -> bytes:
@@ -80,7 +40,6 @@ class RedisStore:
     """
 
     def __init__(self, url: str, *, deadline: float = 1.0) -> None:
-        self._url = url
         self._loop = asyncio.get_running_loop()
         self._pipeline = Pipeline(
             Address(url), deadline=deadline, hear=self._ring, opened=self._opened, closed=self._pulse_now
@@ -90,7 +49,7 @@ class RedisStore:
         self._reopened: list[Callable[[], None]] = []
         self._was_open = False
         self._pulse: asyncio.TimerHandle | None = None
-        self._follower: Redis | None = None
+        self._journal = Journal(url)
 
     @classmethod
     async def connect(cls, url: str, *, deadline: float = 1.0) -> Self:
@@ -113,9 +72,7 @@ class RedisStore:
     async def load(self, user: str) -> State | None:
         keys = user_keys(user)
         # The state before its ids: a commit between the two then shows as an id too many, which is a true one.
-        both = self._pipeline.send_many(
-            pack(("GET", keys.state)) + pack(("ZRANGE", keys.seen, 0, -1, "WITHSCORES")), 2
-        )
+        both = self._pipeline.send_many(pack(("GET", keys.state)) + pack(("ZRANGE", keys.seen, 0, -1, "WITHSCORES")), 2)
         blob, seen = await both
         if blob is None:
             return None
@@ -287,27 +244,8 @@ class RedisStore:
 
     # --- the event log --------------------------------------------------------------------------------------------
 
-    async def follow(self, user: str, start_ms: int) -> AsyncIterator[dict[str, Any]]:
-        key = BUCKET_KEYS[bucket_of(user)].log
-        name, last = user.encode(), b"0-0"
-        while True:
-            for entry, fields in await self._read_log(key, last):
-                last = entry
-                if fields.get(b"user") == name and int(fields[b"at"]) >= start_ms:
-                    yield msgspec.json.decode(fields[b"line"])
-
-    async def _read_log(self, key: bytes, last: bytes) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """The next lines of a bucket, waiting a second for them; none while the store is away."""
-        if self._follower is None:
-            self._follower = Redis.from_url(
-                self._url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=5, socket_connect_timeout=1
-            )
-        try:
-            reply: Any = await self._follower.xread({key: last}, count=200, block=1_000)
-        except (Unreachable, TooLate):
-            await asyncio.sleep(0.5)
-            return []
-        return reply[0][1] if reply else []
+    def follow(self, user: str, start_ms: int) -> AsyncIterator[dict[str, Any]]:
+        return self._journal.follow(BUCKET_KEYS[bucket_of(user)].log, user, start_ms)
 
     # --- the connection -------------------------------------------------------------------------------------------
 
@@ -320,8 +258,7 @@ class RedisStore:
         if self._pulse is not None:
             self._pulse.cancel()
         self._pipeline.shut()
-        if self._follower is not None:
-            await self._follower.aclose()
+        await self._journal.close()
 
     async def _examine(self) -> None:
         await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX")
@@ -335,7 +272,7 @@ class RedisStore:
                 f"{shown} is laid out in {count.decode('utf-8', 'replace')} buckets and this version of Handrail uses "
                 f"{BUCKETS}: use the version that wrote it, or another database"
             )
-        for script in (COMMIT, CLAIM, RETRY, FINISH):
+        for script in SCRIPTS:
             await self._pipeline.send("SCRIPT", "LOAD", script.source)
         await self._warn_of_loss()
 
@@ -347,7 +284,9 @@ class RedisStore:
             return
         shown = self._pipeline.address.shown
         if settings.get(b"maxmemory-policy", b"noeviction") != b"noeviction":
-            log.warning("the store may evict users when its memory is full; set maxmemory-policy noeviction", store=shown)
+            log.warning(
+                "the store may evict users when its memory is full; set maxmemory-policy noeviction", store=shown
+            )
         if settings.get(b"appendonly", b"yes") != b"yes":
             log.warning("the store loses its data when it stops; set appendonly yes", store=shown)
 
@@ -377,6 +316,3 @@ def fault(error: hiredis.ReplyError, key: bytes) -> Exception:
     if text.startswith(("REFUSED", "ERR REFUSED")):
         return AssertionError(text)
     return StoreUnusable(f"the store refused a command: {text}")
-
-
-__all__ = ["RedisStore", "StoreDown"]

@@ -116,28 +116,34 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     """Log lines as they are committed, each followed by the profile it led to, and e-mails as they arrive."""
     queue: Queue = asyncio.Queue(WAITING)
-    reader = asyncio.create_task(_read(store, user, start, queue))
-    quiet = 0.0
-    yield b"retry: 1000\n\n"
-    try:
-        with inbox.heard_by(queue, user):
-            while not draining():
-                try:
-                    kind, value = await asyncio.wait_for(queue.get(), LOOK_UP_S)
-                except TimeoutError:
-                    quiet += LOOK_UP_S
-                    if quiet >= HEARTBEAT_S:
-                        quiet = 0.0
-                        yield b":\n\n"
-                    continue
-                if kind == "end":
-                    return
+    with inbox.heard_by(queue, user):
+        reader = asyncio.create_task(_read(store, user, start, queue))
+        try:
+            yield b"retry: 1000\n\n"
+            async for kind, value in _arrivals(queue, draining):
                 yield _event(kind, value)
                 if kind == "line" and queue.empty():
                     yield _event("profile", await _profile(store, user))
-    finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+
+async def _arrivals(queue: Queue, draining: Callable[[], bool]) -> AsyncIterator[tuple[str, Any]]:
+    """What is put on the queue until its end or the server's, and a `beat` when nothing was for a while."""
+    quiet = 0.0
+    while not draining():
+        try:
+            kind, value = await asyncio.wait_for(queue.get(), LOOK_UP_S)
+        except TimeoutError:
+            quiet += LOOK_UP_S
+            if quiet >= HEARTBEAT_S:
+                quiet = 0.0
+                yield "beat", None
+            continue
+        if kind == "end":
+            return
+        yield kind, value
 
 
 async def _read(store: Store, user: str, start: int, queue: Queue) -> None:

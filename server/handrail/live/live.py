@@ -1,0 +1,63 @@
+"""The live side of a process, put together: what the composition root mounts, runs and stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from handrail.live.hub import STALL, Hub
+from handrail.live.presence import Presence
+from handrail.live.sse import Stream
+from handrail.live.timers import Timers
+from handrail.live.visit import RECONNECT_MS, Gate, Reception
+from handrail.live.websocket import Updates
+from handrail.runner import Runner
+
+DRAIN_WITHIN = 3.0  # seconds for goodbyes and departures
+
+
+class Live:
+    """`websocket` and `sse` are the ASGI apps of `/updates` and `/updates/sse`; `tasks` are to run, supervised.
+
+    Make it inside the event loop. `drain` it before the server closes its sockets; `leave` after its tasks ended and
+    while the store is still there.
+    """
+
+    def __init__(
+        self, runner: Runner, gate: Gate, *, monotonic: Callable[[], float] | None = None, stall: float = STALL
+    ) -> None:
+        self.presence = Presence(
+            runner,
+            recall=lambda: self.desk.recall(RECONNECT_MS),
+            monotonic=monotonic or asyncio.get_running_loop().time,
+        )
+        self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)
+        self.timers = Timers(runner, nodes=lambda: self.presence.nodes)
+        self.desk = Reception(self.hub, runner, gate, self.presence.owe)
+        self.websocket = Updates(self.desk)
+        self.sse = Stream(self.desk)
+        self._runner = runner
+
+    def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        return {"presence": self.presence.run, "connections": self.hub.run, "timers": self.timers.run}
+
+    def users(self) -> list[str]:
+        """Those with a connection here."""
+        return self.hub.users()
+
+    async def drain(self, *, window_ms: int = RECONNECT_MS, within: float = DRAIN_WITHIN) -> None:
+        """Send every client away and wait until they are gone and their events are stored, but not for ever."""
+        self.desk.drain(window_ms)
+        try:
+            async with asyncio.timeout(within):
+                while self.hub.users():  # noqa: ASYNC110 - at shutdown, for thousands, this need not be exact
+                    await asyncio.sleep(0.02)
+                await self._runner.drain()
+        except TimeoutError:
+            return
+
+    async def leave(self) -> None:
+        """Settle what is under way and give up this process's name."""
+        await self._runner.drain()
+        await self.presence.leave()

@@ -1,0 +1,115 @@
+"""Which processes live, and what is owed for those that died.
+
+Each process writes a heartbeat. How long another has been silent is judged by this process's own monotonic clock, from
+the last time its heartbeat was seen to change: wrong clocks kill nobody. Rounds in which the store was away count for
+nothing. A dead process's users get an alarm that says so, which drops the connections it held; any process may do that,
+twice does no harm. A process that finds itself declared dead sends its clients to connect again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import structlog
+
+from handrail.core.events import Alarm, Event
+from handrail.runner import Runner, TooManyConflicts
+from handrail.store.protocol import StoreDown
+
+BEAT = 2.0  # seconds between heartbeats
+SILENCE = 10.0  # seconds after which a process counts as dead
+CHUNK = 100  # users of a dead process dealt with together
+KEEPER = "t-"  # begins the name of a process that keeps timers
+
+log = structlog.get_logger(__name__)
+
+
+def name_node(*, timers: bool) -> str:
+    """A name no other process has; it says whether this one keeps timers."""
+    return f"{KEEPER if timers else 'w-'}{secrets.token_hex(6)}"
+
+
+class Presence:
+    """`recall` is called when others took this process for dead. `monotonic` gives seconds."""
+
+    def __init__(self, runner: Runner, *, recall: Callable[[], None], monotonic: Callable[[], float]) -> None:
+        self._runner = runner
+        self._store = runner.store
+        self._node = runner.node
+        self._recall = recall
+        self._monotonic = monotonic
+        self._beaten = False
+        self._changed: dict[str, tuple[int, float]] = {}  # node -> its heartbeat, and when we saw that change
+        self._owed: list[tuple[str, Event]] = []
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The processes that live, this one among them."""
+        return frozenset(self._changed) | {self._node}
+
+    @property
+    def alone(self) -> bool:
+        return len(self.nodes) == 1
+
+    def owe(self, user: str, event: Event) -> None:
+        """Submit this later: the store was away when a connection closed."""
+        self._owed.append((user, event))
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.beat()
+            except (StoreDown, TooManyConflicts) as fault:
+                self._changed.clear()
+                log.warning("the heartbeat could not be written", fault=repr(fault))
+            await asyncio.sleep(BEAT)
+
+    async def beat(self) -> None:
+        """One round. Raises StoreDown."""
+        alive = await self._store.nodes()
+        if self._beaten and self._node not in alive:
+            log.warning("others took this process for dead; its clients are asked to connect again")
+            self._recall()
+        await self._store.heartbeat(self._node, self._runner.clock())
+        self._beaten = True
+        await self._settle_debts()
+        for node in self._silent(alive):
+            await self._bury(node)
+
+    async def leave(self) -> None:
+        """This process stops: it holds nothing any more."""
+        try:
+            if not await self._store.enlisted(self._node):
+                await self._store.forget_node(self._node)
+        except StoreDown as fault:
+            log.warning("the store is away; other processes will notice that this one is gone", fault=repr(fault))
+
+    def _silent(self, alive: dict[str, int]) -> list[str]:
+        now = self._monotonic()
+        self._changed = {
+            node: known if (known := self._changed.get(node)) and known[0] == beat else (beat, now)
+            for node, beat in alive.items()
+            if node != self._node
+        }
+        return [node for node, (_, since) in self._changed.items() if now - since > SILENCE]
+
+    async def _settle_debts(self) -> None:
+        while self._owed:
+            user, event = self._owed[-1]
+            await self._runner.submit(user, event)
+            self._owed.pop()
+
+    async def _bury(self, node: str) -> None:
+        """Drop what a dead process held. Raises StoreDown; what was not reached is left for the next round."""
+        users = await self._store.enlisted(node)
+        log.warning("a process is gone; its connections are dropped", node=node, users=len(users))
+        for start in range(0, len(users), CHUNK):
+            await asyncio.gather(*(self._drop(node, user) for user in users[start : start + CHUNK]))
+        await self._store.forget_node(node)
+        self._changed.pop(node, None)
+
+    async def _drop(self, node: str, user: str) -> None:
+        await self._runner.submit(user, Alarm(at=self._runner.clock(), lost_nodes=(node,)))
+        await self._store.delist(node, user)

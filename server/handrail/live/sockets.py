@@ -1,0 +1,17 @@
+"""Options of the listening socket that every connection inherits, below what ASGI can reach."""
+
+from __future__ import annotations
+
+import socket
+
+UNREAD_MS = 5_000  # how long a peer may leave what was sent unread before the kernel drops it
+SEND_BUFFER = 64 * 1024  # bytes the kernel holds for one peer
+
+
+def harden(listening: socket.socket) -> socket.socket:
+    """Bound what a reader that takes nothing can cost: memory by the send buffer, time by the user timeout."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+    return listening

@@ -1,0 +1,159 @@
+"""The timer pump: turns due alarms into events, on time, whichever process armed them.
+
+Alarms lie in the store. Once a second the pump reads those that fall due within the next moments; those this process
+itself commits for such a short time it knows already. A due alarm is an `Alarm` event of its user: the decision and the
+removal of the timer are one commit, so a process that comes second finds nothing to do. There are no leases. To save
+that waste, buckets are shared out among the processes that live: the owner fires on time, others only what is overdue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
+from heapq import heappop, heappush
+
+import structlog
+
+from handrail.core.events import Alarm
+from handrail.live.presence import KEEPER
+from handrail.runner import Committed, Outcome, Runner, TooManyConflicts
+from handrail.store.keys import BUCKETS
+from handrail.store.protocol import StoreDown
+
+SWEEP = 1_000  # ms between two readings of the store
+LOOKAHEAD = 1_500  # ms of alarms known in advance
+OVERDUE = 2_000  # ms after which anybody fires an alarm
+IN_FLIGHT = 200
+AT_ONCE = 50  # alarms fired before others get their turn on the loop
+BACKLOG = 10_000  # due alarms in memory; beyond it the store is not read
+REST = 1_000  # ms before a user's alarm fires again when firing it did not move it
+
+log = structlog.get_logger(__name__)
+
+
+class Timers:
+    """`nodes` gives the names of the processes that live, this one among them."""
+
+    def __init__(self, runner: Runner, *, nodes: Callable[[], frozenset[str]]) -> None:
+        self._runner = runner
+        self._store = runner.store
+        self._clock = runner.clock
+        self._nodes = nodes
+        self._heap: list[tuple[int, str]] = []
+        self._armed: dict[str, int] = {}  # user -> due; a heap entry that says otherwise is void
+        self._firing: set[str] = set()
+        self._resting: dict[str, int] = {}  # user -> until when a spent alarm is left alone
+        self._next_sweep = 0
+        self._wake = asyncio.Event()
+        runner.on_commit(self.committed)
+
+    def committed(self, commit: Committed) -> None:
+        """Follow this process's own commits: an alarm may be moved, removed, or fall due before the next sweep."""
+        now = self._clock()
+        if commit.alarm is None or commit.alarm > now + LOOKAHEAD:
+            self._armed.pop(commit.user, None)
+        elif commit.alarm <= now and commit.user in self._firing:
+            self._rest(commit.user, now)
+        else:
+            self._arm(commit.user, commit.alarm)
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.turn()
+            except StoreDown as fault:
+                log.warning("timers cannot be read", fault=repr(fault))
+            await self._sleep()
+
+    async def turn(self) -> None:
+        """Read the store if it is time to, then fire what is due. Raises StoreDown."""
+        self._wake.clear()
+        now = self._clock()
+        try:
+            if now >= self._next_sweep or self._next_sweep > now + SWEEP:  # the latter: the clock was set back
+                self._next_sweep = now + SWEEP
+                await self._sweep(now)
+        finally:
+            self.fire()
+
+    def fire(self) -> None:
+        """Submit what is due, oldest first, as far as there is room."""
+        now = self._clock()
+        fired = 0
+        while self._heap and self._heap[0][0] <= now and len(self._firing) < IN_FLIGHT and fired < AT_ONCE:
+            due, user = heappop(self._heap)
+            if self._armed.get(user) != due:
+                continue
+            del self._armed[user]
+            self._firing.add(user)
+            fired += 1
+            future = self._runner.submit(user, Alarm(at=due))
+            future.add_done_callback(lambda future, user=user: self._fired(user, future))  # type: ignore[misc]
+
+    async def _sweep(self, now: int) -> None:
+        self._resting = {user: until for user, until in self._resting.items() if until > now}
+        if len(self._heap) > BACKLOG:
+            return
+        mine, others = share_out(self._nodes(), self._runner.node)
+        found = await self._store.due(now + LOOKAHEAD, mine) if mine is None or mine else []
+        if others:
+            found += await self._store.due(now - OVERDUE, others)
+        for due, user in found:
+            if user not in self._firing and user not in self._resting:
+                self._arm(user, due)
+
+    def _arm(self, user: str, due: int) -> None:
+        if self._armed.get(user) != due:
+            self._armed[user] = due
+            heappush(self._heap, (due, user))
+            self._wake.set()
+
+    def _rest(self, user: str, now: int) -> None:
+        log.warning("an alarm did not move when it fired", user=user)
+        self._resting[user] = now + REST
+
+    def _fired(self, user: str, future: asyncio.Future[Outcome]) -> None:
+        self._firing.discard(user)
+        self._wake.set()
+        fault = None if future.cancelled() else future.exception()
+        if fault is not None:  # the alarm is still in the store: a later sweep finds it
+            self._resting[user] = self._clock() + REST
+            if not isinstance(fault, StoreDown | TooManyConflicts):
+                log.error("an alarm could not be decided", user=user, exc_info=fault)
+
+    async def _sleep(self) -> None:
+        now = self._clock()
+        until = self._next_sweep
+        if self._heap and len(self._firing) < IN_FLIGHT:
+            until = min(until, self._heap[0][0])
+        wait = max(until - now, 0) / 1000
+        if wait == 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            async with asyncio.timeout(min(wait, SWEEP / 1000)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+
+@lru_cache(maxsize=4)
+def share_out(nodes: frozenset[str], node: str) -> tuple[list[int] | None, list[int]]:
+    """The buckets this process fires on time (None: all of them) and those of others, by rendezvous hashing.
+
+    Processes that keep timers come first; only where none lives do the others own buckets.
+    """
+    keepers = sorted(name for name in nodes if name.startswith(KEEPER)) or sorted(nodes)
+    if keepers == [node]:
+        return None, []
+    mine: list[int] = []
+    others: list[int] = []
+    for bucket in range(BUCKETS):
+        (mine if max(keepers, key=lambda name: _weigh(name, bucket)) == node else others).append(bucket)
+    return mine, others
+
+
+def _weigh(node: str, bucket: int) -> bytes:
+    return blake2b(f"{node}/{bucket}".encode(), digest_size=8).digest()
