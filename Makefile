@@ -18,6 +18,7 @@ run: $(VENV)/.installed
 	@exec $(BIN)/handrail serve $(ARGS)
 
 install: $(VENV)/.installed
+	@echo 'Handrail is installed in $(VENV). Start it with: make run'
 
 # A venv that was moved or half made is no use: its own python must answer.
 $(VENV)/.made:

@@ -152,5 +152,5 @@ async def until(condition: Callable[[], bool]) -> None:
 async def eventually(ask: Callable[[], Awaitable[Any]], expected: Any) -> None:
     """Ask until the answer is the expected one."""
     async with asyncio.timeout(5):
-        while await ask() != expected:
+        while await ask() != expected:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.002)

@@ -92,6 +92,7 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
 
     /** @param {import('./wire.js').ErrorFrame} error */
     function refused({ code, id, message, fix }) {
+      if (code === 'store-down') return; // a bye follows; what is not acknowledged is sent again
       const dated = code === 'far-future' && id && queue.find(id);
       if (dated) return connection.send(dated); // this computer's clock is off: as it was made, without a time
       const text = `${message} ${fix}`.trim();

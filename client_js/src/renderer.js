@@ -66,6 +66,8 @@ export class Renderer {
 
   clear() {
     this.#watcher.disconnect();
+    this.#blocks.clear();
+    this.#fillAll();
     for (const id of [...this.#drawn.keys()]) this.withdraw(id);
   }
 

@@ -1,4 +1,5 @@
-// One sheet for all that is drawn. Pages theme it with the --handrail-* properties; it follows the page's color-scheme.
+// One sheet for all that is drawn. Pages theme it with the --handrail-* properties (`-inset-end` keeps prompts
+// clear of a strip at the end side of the window); light or dark follows the page's color-scheme.
 const RULES = `
 .card {
   --bg: var(--handrail-background, light-dark(#fff, #202127));
@@ -10,6 +11,7 @@ const RULES = `
   --radius: var(--handrail-radius, 14px);
   --shadow: var(--handrail-shadow, 0 0 0 1px var(--line), 0 2px 6px rgb(15 17 26 / .06), 0 18px 48px rgb(15 17 26 / .18));
   --z: var(--handrail-z-index, 2147483000);
+  --end: var(--handrail-inset-end, 0px);
 }
 :host(handrail-prompt) { all: initial; display: block; color-scheme: inherit; }
 :host([hidden]) { display: none; }
@@ -42,13 +44,13 @@ button, a { font: inherit; cursor: pointer; -webkit-tap-highlight-color: transpa
   clip-path: polygon(0 12%, 12% 0, 50% 38%, 88% 0, 100% 12%, 62% 50%, 100% 88%, 88% 100%, 50% 62%, 12% 100%, 0 88%, 38% 50%); }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 
-.modal { position: fixed; inset: 0; margin: auto; width: min(440px, 100vw - 32px); height: fit-content;
+.modal { position: fixed; inset: 0; inset-inline-end: var(--end); margin: auto; width: min(440px, 100vw - var(--end) - 32px); height: fit-content;
   max-height: calc(100dvh - 32px); padding: 28px; overflow: auto; animation: rise .24s cubic-bezier(.2, .9, .3, 1.1); }
 .modal h2 { font-size: 19px; letter-spacing: -.014em; }
 .modal p { margin-top: 8px; }
 .modal .actions { margin-top: 22px; }
-.modal::backdrop { background: rgb(15 17 26 / .44); backdrop-filter: blur(2px); animation: fade .2s; }
-.toast { position: fixed; z-index: var(--z); inset-block-end: 20px; inset-inline-end: 20px; width: min(372px, 100vw - 40px);
+.modal::backdrop { inset-inline-end: var(--end); background: var(--handrail-backdrop, rgb(15 17 26 / .48)); animation: fade .2s; }
+.toast { position: fixed; z-index: var(--z); inset-block-end: 20px; inset-inline-end: calc(var(--end) + 20px); width: min(372px, 100vw - var(--end) - 40px);
   animation: slide .28s cubic-bezier(.2, .9, .3, 1.05); }
 .tip { position: fixed; z-index: var(--z); inset: 0 auto auto 0; width: max-content; max-width: min(320px, 100vw - 24px);
   padding: 16px 18px; animation: fade .18s; }
@@ -60,13 +62,14 @@ button, a { font: inherit; cursor: pointer; -webkit-tap-highlight-color: transpa
 .tip.below::after { inset-block: -6px auto; box-shadow: -1px -1px 0 var(--line); }
 .banner { display: flex; flex-wrap: wrap; gap: 12px 20px; align-items: center; padding: 14px 60px 14px 20px;
   animation: drop .28s cubic-bezier(.2, .9, .3, 1.05); }
-.banner.floating { position: fixed; z-index: var(--z); inset: 12px 12px auto; max-width: 960px; margin-inline: auto; }
+.banner.floating { position: fixed; z-index: var(--z); inset: 12px 12px auto; inset-inline-end: calc(var(--end) + 12px); max-width: 960px; margin-inline: auto; }
 .banner .text { flex: 1 1 260px; }
 .banner .icon, .banner .actions { margin: 0; }
 .banner p { margin-top: 2px; padding: 0; font-size: 14px; }
 .banner h2 { padding: 0; font-size: 15px; }
 .block { box-shadow: inset 0 0 0 1px var(--line); }
 .block h2, .block p { padding: 0; }
+.block p { font-size: 14px; }
 
 @keyframes fade { from { opacity: 0 } }
 @keyframes rise { from { opacity: 0; transform: translateY(10px) scale(.975) } }

@@ -16,6 +16,7 @@ export function dialWebSocket(base, hello, ear) {
     ear.frame(JSON.parse(data));
   };
   socket.onclose = ({ code }) => ear.closed(code);
+  socket.onerror = () => ear.closed(1006); // where a page's policy forbids the connection, no close follows
 
   /** @param {ClientFrame} message */
   function send(message) {
@@ -24,7 +25,7 @@ export function dialWebSocket(base, hello, ear) {
   return {
     send,
     close() {
-      socket.onmessage = socket.onclose = null;
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
       socket.close(1000);
     },
   };

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from msgspec import Struct
 from starlette.applications import Starlette
@@ -36,6 +37,8 @@ from handrail.web.problems import on_crash, on_http_error
 GOODBYE_WITHIN = 2.0  # seconds for telling clients that the server stops
 REFRESH_AT_ONCE = 50  # users who are decided afresh together after the rules changed
 REFRESH_PAUSE = 0.02  # seconds between such groups, so that live traffic is not held up
+
+Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
 def wall_clock() -> int:
@@ -127,11 +130,9 @@ class Application:
             parts = self._make(await self._open_store(stack))
             parts.rulebook.read()
             self._bare, self._http = self._mount(parts)
-            await parts.live.start()
-            stack.push_async_callback(parts.live.stop)
-            tasks = [
-                asyncio.create_task(supervise(name, run), name=name) for name, run in self._background(parts).items()
-            ]
+            stack.push_async_callback(parts.live.leave)
+            loops = parts.live.tasks() | self._loops(parts)
+            tasks = [asyncio.create_task(supervise(name, run), name=name) for name, run in loops.items()]
             stack.push_async_callback(_cancel, tasks)
             stack.push_async_callback(self._part_from, parts.live)
             with Farewell(lambda: self._part_from(parts.live)):
@@ -182,14 +183,12 @@ class Application:
             pages += [Route("/", _to_demo), *demo.routes(store, self.clock, lambda: self.draining)]
         return pages
 
-    def _background(self, parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
-        tasks: dict[str, Callable[[], Awaitable[None]]] = {
-            "rules": parts.rulebook.watch,
-            "refresh": lambda: _refresh(parts),
-        }
+    def _loops(self, parts: Parts) -> dict[str, Loop]:
+        """What runs beside the live side, by name."""
+        loops: dict[str, Loop] = {"rules": parts.rulebook.watch, "refresh": lambda: _refresh(parts)}
         if self.settings.role != "web":
-            tasks["webhooks"] = self._courier(parts).run
-        return tasks
+            loops["webhooks"] = self._courier(parts).run
+        return loops
 
     def _courier(self, parts: Parts) -> Courier:
         rulebook = parts.rulebook

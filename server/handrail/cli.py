@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -13,18 +12,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from handrail import app as composition
-from handrail import serving
 from handrail.core.problems import Problem
 from handrail.core.program import Program
 from handrail.core.scenarios import Result, Scenario, run
 from handrail.core.scenarios import read_tests as scenarios_of
 from handrail.rulebook import is_test, load_sources, read_sources, read_tests
-from handrail.serving import OperatorError
-from handrail.settings import Role, Settings, SettingsError, table
-from handrail.store import StoreDown, StoreUnusable
+from handrail.settings import OperatorError, Role, Settings, SettingsError, table
 
-PARENT = "HANDRAIL_PARENT_PID"  # tells a child process whose child it is
 Format = Literal["text", "json", "github"]
 
 cli = typer.Typer(
@@ -61,33 +55,22 @@ def serve(
             raise SettingsError(refusals)
         if not settings.rules.is_dir():
             raise OperatorError(f"there is no rules folder '{settings.rules}': make it, or name another with --rules")
-        _serve(settings)
+        # Imported here only: checking rules needs no server, and starts three times as fast without.
+        from handrail import serving
 
-
-def _serve(settings: Settings) -> None:
-    serving.log_to_stderr(settings.log_level)
-    serving.leave_on_sigterm()
-    listening = serving.bind(settings.host, settings.port)
-    where, port = serving.address(listening), listening.getsockname()[1]
-    with listening, serving.store_url(settings) as url:
-        shared = settings.model_copy(update={"redis_url": url, "role": _effective_role(settings), "port": port})
-        asyncio.run(composition.preflight(shared))
-        os.environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
-        serving.run(
-            shared,
-            lambda: composition.build(shared, environ=os.environ),
+        serving.serve(
+            settings,
+            os.environ,
             factory="handrail.cli:child",
-            listening=listening,
-            ready=lambda: typer.echo(_greeting(settings, where)),
+            announce=lambda where: typer.echo(_greeting(settings, where)),
         )
 
 
 def child() -> Any:
     """The application of a child process, from the settings its parent left in the environment."""
-    serving.die_with_parent(int(os.environ[PARENT]))
-    settings = Settings.from_environ(os.environ)
-    serving.log_to_stderr(settings.log_level)
-    return composition.build(settings, environ=os.environ)
+    from handrail import serving
+
+    return serving.make_child(Settings.from_environ(os.environ), os.environ)
 
 
 @cli.command()
@@ -170,11 +153,6 @@ def _greeting(settings: Settings, where: str) -> str:
     return f"Handrail serves on {where}.{page} Stop with ctrl-C."
 
 
-def _effective_role(settings: Settings) -> Role:
-    """No worker can share an embedded store, so who owns one does the worker's part as well."""
-    return settings.role if settings.redis_url else "all"
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -183,12 +161,9 @@ def _count(number: int, noun: str) -> str:
 def _operator_errors() -> Iterator[None]:
     try:
         yield
-    except SettingsError as fault:
-        for line in fault.lines:
+    except OperatorError as fault:
+        for line in str(fault).splitlines():
             typer.echo(f"handrail: {line}", err=True)
-        raise typer.Exit(2) from None
-    except (OperatorError, StoreUnusable, StoreDown, ValueError) as fault:
-        typer.echo(f"handrail: {fault}", err=True)
         raise typer.Exit(2) from None
 
 

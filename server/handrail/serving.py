@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from handrail.app import Application, build, preflight
 from handrail.live.sockets import harden
-from handrail.settings import Settings
-from handrail.store import launch
+from handrail.settings import OperatorError, Role, Settings
+from handrail.store import StoreDown, StoreUnusable, launch
 
 GRACE = 3  # seconds that open requests get at the end, after live connections were told to go
 READY_WITHIN = 30.0  # seconds that a new process may take to start
 _PR_SET_PDEATHSIG = 1
 
 
-class OperatorError(Exception):
-    """Something outside the program keeps it from starting; the text says what to do."""
+PARENT = "HANDRAIL_PARENT_PID"  # tells a child process whose child it is
+
+
+def serve(
+    settings: Settings, environ: MutableMapping[str, str], *, factory: str, announce: Callable[[str], None]
+) -> None:
+    """Serve until told to stop; `announce` is given the server's URL once it answers.
+
+    `environ` is that of this process; children inherit it and make their application with `factory`, the name of a
+    function that returns what `make_child` does. Raises OperatorError.
+    """
+    _log_to_stderr(settings.log_level)
+    _leave_on_signals()
+    with bind(settings.host, settings.port) as listening, _operator_faults(), _store_url(settings) as url:
+        here = {"redis_url": url, "role": _effective_role(settings), "port": listening.getsockname()[1]}
+        shared = settings.model_copy(update=here)
+        asyncio.run(preflight(shared))
+        environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
+        ready = partial(announce, address(listening))
+        if settings.workers == 1:
+            _run_here(build(shared, environ=environ), listening, ready)
+        else:
+            _run_processes(factory, settings.workers, listening, ready)
+
+
+def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
+    """The application of a child process, which does not outlive its parent."""
+    _die_with_parent(int(environ[PARENT]))
+    _log_to_stderr(settings.log_level)
+    return build(settings, environ=environ)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -52,47 +82,52 @@ def address(listening: socket.socket) -> str:
 
 
 @contextmanager
-def store_url(settings: Settings) -> Iterator[str]:
+def _store_url(settings: Settings) -> Iterator[str]:
     """The URL of the store to use; an embedded one runs as long as the context."""
     if settings.redis_url:
         yield settings.redis_url
         return
-    data = Path(settings.data_dir).absolute()
-    with launch(data) as embedded:
+    with launch(settings.data_dir.absolute()) as embedded:
         yield embedded.url
 
 
-def run(
-    settings: Settings,
-    application: Callable[[], Any],
-    *,
-    factory: str,
-    listening: socket.socket,
-    ready: Callable[[], None],
-) -> None:
-    """Serve until told to stop. `factory` names, for child processes, the function that makes their application.
+@contextmanager
+def _operator_faults() -> Iterator[None]:
+    """What keeps a server from starting, in the one form that is told to the operator."""
+    try:
+        yield
+    except (StoreUnusable, StoreDown, ValueError) as fault:
+        raise OperatorError(str(fault)) from fault
 
-    Raises OperatorError when the server could not start.
-    """
-    options: dict[str, Any] = {
+
+def _effective_role(settings: Settings) -> Role:
+    """No worker can share an embedded store, so who owns one does the worker's part as well."""
+    return settings.role if settings.redis_url else "all"
+
+
+def _options() -> dict[str, Any]:
+    return {
         "loop": "uvloop" if sys.platform != "win32" else "asyncio",
         "http": "httptools",
         "ws": "websockets-sansio",
-        "ws_per_message_deflate": False,
+        "ws_per_message_deflate": False,  # an idle socket that deflated once holds three times the memory
         "ws_max_size": 65_536,
         "timeout_graceful_shutdown": GRACE,
         "log_config": None,
         "access_log": False,
         "server_header": False,
     }
-    if settings.workers == 1:
-        config = uvicorn.Config(application, factory=True, **options)
-        server = _Server(config, ready)
-        server.run(sockets=[listening])
-        if not server.started:
-            raise OperatorError("the server could not start; the log above says why")
-        return
-    supervisor = _Processes(uvicorn.Config(factory, factory=True, workers=settings.workers, **options), [listening])
+
+
+def _run_here(application: Application, listening: socket.socket, ready: Callable[[], None]) -> None:
+    server = _Server(uvicorn.Config(application, **_options()), ready)
+    server.run(sockets=[listening])
+    if not server.started:
+        raise OperatorError("the server could not start; the log above says why")
+
+
+def _run_processes(factory: str, count: int, listening: socket.socket, ready: Callable[[], None]) -> None:
+    supervisor = _Processes(uvicorn.Config(factory, factory=True, workers=count, **_options()), [listening])
     supervisor.announce(ready)
     supervisor.run()
     if not supervisor.served:
@@ -127,7 +162,7 @@ class _Processes(Multiprocess):
             self.should_exit.set()
 
 
-def die_with_parent(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     """Have the kernel stop this process when its parent is gone, however that ended (Linux; elsewhere it lingers)."""
     if sys.platform != "linux":
         return
@@ -136,8 +171,8 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def leave_on_sigterm() -> None:
-    """Make SIGTERM unwind like ctrl-C does, so that what was opened is closed; uvicorn hands it on at its end."""
+def _leave_on_signals() -> None:
+    """Make SIGTERM and ctrl-C unwind, so that what was opened is closed; uvicorn hands them on at its end."""
 
     def leave(_signal: int, _frame: object) -> None:
         raise SystemExit(0)
@@ -146,7 +181,7 @@ def leave_on_sigterm() -> None:
     signal.signal(signal.SIGINT, leave)
 
 
-def log_to_stderr(level: str) -> None:
+def _log_to_stderr(level: str) -> None:
     """Plain lines: time, level, what happened, and the facts as key=value; coloured on a terminal."""
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(

@@ -12,8 +12,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 Role = Literal["all", "web", "worker"]
 
 
-class SettingsError(Exception):
-    """The operator's settings cannot be used. `lines` says every reason, one a line."""
+class OperatorError(Exception):
+    """Something outside the program keeps it from working; the text says what to do about it."""
+
+
+class SettingsError(OperatorError):
+    """The settings cannot be used. `lines` says every reason, one a line."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))

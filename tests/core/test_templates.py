@@ -79,13 +79,13 @@ def test_a_text_without_tags_is_a_constant() -> None:
         ("a\n{% if plan == 1 %}b{% endif %}", "2:7: unknown name 'plan'; there are user, event, now"),
         ("{{ debug() }}", "1:4: unknown name 'debug'"),
         ("{{ user.id | uper }}", "1:14: unknown filter 'uper'; did you mean 'upper'?"),
-        ("{% if user.traits.x %}é {{ user.id | nope }}{% endif %}", "1:37: unknown filter 'nope'"),
+        ("{% if user.traits.x %}é {{ user.id | nope }}{% endif %}", "1:38: unknown filter 'nope'"),
         ("{{ user.id is nonesuch }}", "1:15: test nonesuch is unknown"),
         ("{{ user.traits.x.lower() }}", "1:17: methods cannot be called in templates: use a filter, as '| lower'"),
         ("{{ user.traits.clear() }}", "1:15: methods cannot be called in templates: use a filter"),
-        ("{{ user['traits']['clear']() }}", "1:27: methods cannot be called"),
+        ("{{ user['traits']['clear']() }}", "1:26: methods cannot be called"),
         ("{{ (user.traits | attr('clear'))() }}", "1:32: methods cannot be called"),
-        ("{{ user.id", "1:11: unexpected end of input, expected end of variable block"),
+        ("{{ user.id", "1:9: unexpected end of input, expected end of variable block"),
         ("ab\nc {% if %}", "2:9: unexpected end of block"),
         ("{% if user.id %}a", "1:"),
         ("{% include 'a' %}", "1:4: templates cannot include or extend others"),
@@ -108,8 +108,8 @@ def test_the_names_a_template_may_use_can_be_fewer() -> None:
 def test_an_unknown_field_of_user_is_a_warning() -> None:
     template = TEMPLATES.compile("{{ user.sessions }} {{ user.first_name }} {{ user.trait.x }}")
     assert [str(warning) for warning in template.warnings] == [
-        "1:26: 'user' has no field 'first_name', so this is always empty; did you mean 'user.traits.first_name'?",
-        "1:48: 'user' has no field 'trait', so this is always empty; did you mean 'user.traits'?",
+        "1:24: 'user' has no field 'first_name', so this is always empty; did you mean 'user.traits.first_name'?",
+        "1:46: 'user' has no field 'trait', so this is always empty; did you mean 'user.traits'?",
     ]
     assert template.render(CONTEXT) == "2  "
 

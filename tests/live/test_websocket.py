@@ -10,8 +10,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from handrail.core.events import Track
+from handrail.core.state import State
 from handrail.identity import Identity
-from nodes import Clock, Node, Start, eventually, greet, hear, say, until
+from handrail.live.websocket import Updates
+from handrail.store import Commit, MemoryStore, StoreDown
+from nodes import Clock, Node, Start, eventually, greet, hear, run_node, say, until
 
 SECRET = "a-secret-that-is-long-enough-for-tests"
 
@@ -207,6 +210,61 @@ async def test_leaving_is_recorded(node: Node) -> None:
     await eventually(lambda: node.store.enlisted("t-a"), [])
 
 
+async def test_who_does_not_say_hello_is_sent_away(node: Node) -> None:
+    node.live.websocket = Updates(node.live.desk, hello_within=0.05)
+    async with node.dial() as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4003
+
+
+class Away(MemoryStore):
+    away = False
+
+    async def commit(self, commit: Commit) -> bool:
+        if self.away:
+            raise StoreDown
+        return await super().commit(commit)
+
+    async def load(self, user: str) -> State | None:
+        if self.away:
+            raise StoreDown
+        return await super().load(user)
+
+
+async def test_what_cannot_be_stored_is_not_acknowledged_and_the_client_comes_back(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.runner.PATIENCE", 0.1)
+    store = Away()
+    async with run_node(store, clock, "t-a") as node:
+        async with node.dial() as client:
+            await greet(client, "ada")
+            await say(client, "track", id="e1", name="greeted")
+            await hear(client, "ack")
+            store.away = True
+            await say(client, "track", id="e2", name="greeted")
+            error, bye = await hear(client), await hear(client)
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.recv()
+        assert (error["code"], error["id"], bye["code"]) == ("store-down", "e2", 4004)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4004
+        async with node.dial() as client:
+            await say(client, "hello", user_id="ada")
+            assert [(await hear(client))["type"] for _ in range(2)] == ["error", "bye"]
+        await until(lambda: not node.live.users())
+        store.away = False
+        async with node.dial() as client:
+            await greet(client, "ada")
+            await say(client, "track", id="e2", name="greeted")
+            assert (await hear(client, "ack"))["up_to"] == "e2"
+            await node.runner.drain()
+            await node.live.presence.beat()  # pays the debt of the departure that was not stored
+            assert len((await node.runner.read("ada")).connections) == 1
+
+
 async def test_draining_says_goodbye_and_turns_newcomers_away(node: Node) -> None:
     async with node.dial() as client:
         await greet(client, "ada")
@@ -241,9 +299,12 @@ async def test_a_reader_that_takes_nothing_is_cut_and_costs_little(start: Start)
         await greet(client, "ada")
         await greet(healthy, "ada")
         client.transport.pause_reading()
-        for number in range(600):
-            text = str(number) + "x" * 8_000
-            await node.runner.submit("ada", Track(id=f"e{number}", name="greeted", at=0, properties={"n": text}))
+        for begin in range(0, 600, 100):
+            events = [
+                Track(id=f"e{n}", name="greeted", at=0, properties={"n": f"{n}" + "x" * 8_000})
+                for n in range(begin, begin + 100)
+            ]
+            await asyncio.gather(*(node.runner.submit("ada", event) for event in events))
         for _ in range(600):
             await hear(healthy, "content")
         assert len(node.live.hub.connections()) == 2

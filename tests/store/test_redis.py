@@ -302,3 +302,41 @@ async def test_closing_fails_those_who_wait(own: Embedded) -> None:
         await waiting
     with pytest.raises(StoreDown):
         await store.ping()
+
+
+async def test_no_commit_is_lost_or_torn_when_the_server_is_killed_under_load(own: Embedded) -> None:
+    store = await RedisStore.connect(own.url)
+    stop = asyncio.Event()
+    unsure = 0
+
+    async def commit_on(user: str) -> None:
+        nonlocal unsure
+        version = 0
+        while not stop.is_set():
+            more = {"alarm": NOW + version, "seen": ((f"e{version + 1}", NOW),)}
+            try:
+                assert await store.commit(turn(user, version=version + 1, offset=version + 1, frames=1, **more))
+                version += 1
+            except StoreDown:
+                unsure += 1
+                await until_up(store)
+                loaded = await store.load(user)
+                stored = loaded.version if loaded else 0
+                assert stored in (version, version + 1), "an answered commit is gone"
+                version = stored
+        loaded = await store.load(user)
+        assert loaded is not None
+        assert (loaded.version, loaded.offset, len(loaded.seen)) == (version, version, min(version, 2_000))
+        assert (await store.outbox(user, version - 1))[0][0] == version
+        assert (NOW + version - 1, user) in await store.due(NOW + version, [bucket_of(user)])
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        for n in range(20):
+            group.create_task(commit_on(f"user-{n}"))
+        for _ in range(4):
+            await asyncio.sleep(0.1)  # some load, not a deadline
+            os.kill(own.pid, signal.SIGKILL)
+            await until_up(store)
+        stop.set()
+    assert unsure
+    await store.close()

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
-from segment.analytics.client import Client
+from segment.analytics.client import Client  # type: ignore[import-untyped]
 
 from handrail.store import RedisStore, launch
 from handrail.web.ingest import MAX_BODY

@@ -28,11 +28,12 @@ def settle(turn: Turn, woken: list[Candidate] | None = None) -> None:
             consider(turn, trigger, occurrence)
         candidates = []
         turn.refresh_segments()
+        if not turn.occurrences and turn.refresh_flow():
+            turn.refresh_segments()  # those that read where in the flow the user is
         if not turn.occurrences:
-            break
-    else:
-        turn.note("", "suppressed", reason="loop", detail=f"rules went on waking each other for {ROUNDS} rounds")
-        turn.occurrences = []
+            return
+    turn.note("", "suppressed", reason="loop", detail=f"rules went on waking each other for {ROUNDS} rounds")
+    turn.occurrences = []
     turn.refresh_flow()
 
 
@@ -43,7 +44,7 @@ def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
         if not holds:
             turn.note(trigger.name, "not-met", reason=trigger.condition.source, detail=error)
             return
-    block = _block(turn, trigger)
+    block = _block(turn, trigger, occurrence)
     if block is not None:
         turn.note(trigger.name, "suppressed", reason=block.reason, detail=block.detail)
         return
@@ -76,14 +77,15 @@ def _cancel(turn: Turn, key: str, occurrence: Occurrence) -> None:
 
 
 def _in_order(candidates: list[Candidate]) -> list[Candidate]:
-    """Each trigger once, its first occurrence, in the order of arbitration."""
-    first: dict[str, Candidate] = {}
+    """In the order of arbitration: each trigger once, with its first occurrence, and once more for each that stands
+    apart (a wait of its own, an emitted event)."""
+    first: dict[tuple[str, int], Candidate] = {}
     for trigger, occurrence in candidates:
-        first.setdefault(trigger.name, (trigger, occurrence))
+        first.setdefault((trigger.name, id(occurrence) if occurrence.apart else 0), (trigger, occurrence))
     return sorted(first.values(), key=lambda candidate: candidate[0].rank)
 
 
-def _block(turn: Turn, trigger: Trigger) -> Block | None:
+def _block(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None:
     """The first thing that holds the trigger back, in the order of policy.REASONS."""
     state, now = turn.state, turn.now
     times = state.fired.get(trigger.name, ())
@@ -91,7 +93,7 @@ def _block(turn: Turn, trigger: Trigger) -> Block | None:
     if block is None and trigger.cooldown and times and now < times[-1] + trigger.cooldown:
         block = Block("cooldown", "the trigger's own cooldown is not over", times[-1] + trigger.cooldown)
     if block is None and trigger.prompts:
-        block = check_prompt(turn.program.policy, state, now=now) or _busy(turn, trigger) or _late(turn)
+        block = check_prompt(turn.program.policy, state, now=now) or _busy(turn, trigger) or _late(occurrence)
     if block is None and turn.program.mails(trigger):
         block = check_email(turn.program.policy, state, now=now)
     return block
@@ -104,5 +106,7 @@ def _busy(turn: Turn, trigger: Trigger) -> Block | None:
     return Block("busy", f"'{shown.prompt.message}' is on the screen", shown.expires or None)
 
 
-def _late(turn: Turn) -> Block | None:
-    return Block("late", "the event is older than the session's newest by more than the skew") if turn.late else None
+def _late(occurrence: Occurrence) -> Block | None:
+    if not occurrence.late:
+        return None
+    return Block("late", "the event is older than the session's newest by more than the skew")

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from handrail.core.expressions import Expression, ExpressionError, Expressions
 from handrail.core.problems import Problem, suggest
-from handrail.core.source import Document, Shape, validate
+from handrail.core.source import Document, Place, Shape, validate
 from handrail.core.templates import Nested, Template, TemplateFault, Templates
 
 CONTEXT = ("user", "event", "now")  # what templates may name
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Every name the rule files define, by kind. `flows` maps a flow to its variants, `steps` are those of all flows."""
+    """Every name the rule files define, by kind. `flows` maps a flow to its variants."""
 
     messages: frozenset[str] = frozenset()
     segments: frozenset[str] = frozenset()
@@ -141,11 +141,20 @@ class Compiler:
                 place = self.document.inner_place((*self._root, *path), source, fault.line, fault.column)
                 self.problems.append(self.document.problem(place, fault.message))
             return None
-        for counter in sorted(expression.counters or ()):
-            self.refer("counter", counter, self.names.counters, *path)
+        for counter in sorted((expression.counters or frozenset()) - self.names.counters):
+            place = self._inside(expression, f"user.counters.{counter}", path)
+            message = f"no counter is named '{counter}'{suggest(counter, self.names.counters)}"
+            self.problems.append(self.document.problem(place, message))
         for segment in sorted(expression.segments - self.names.segments):
-            self.warn(f"no segment is named '{segment}'{suggest(segment, self.names.segments)}", *path)
+            place = self._inside(expression, "user.segments", path)
+            message = f"no segment is named '{segment}'{suggest(segment, self.names.segments)}"
+            self.problems.append(self.document.problem(place, message, severity="warning"))
         return expression
+
+    def _inside(self, expression: Expression, name: str, path: tuple[str | int, ...]) -> Place:
+        """Where in the file the expression first reads this name."""
+        line, column = expression.places.get(name, (1, 1))
+        return self.document.inner_place((*self._root, *path), expression.source, line, column)
 
 
 def resolve_flow(name: str, flows: dict[str, tuple[str, ...]]) -> tuple[str, str | None] | None:

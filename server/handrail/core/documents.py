@@ -137,6 +137,15 @@ def _refuse(path: str, text: str) -> Problem | None:
     )
 
 
+def _events(chunk: str) -> Iterator[Any]:
+    loader = _LOADER(chunk)
+    try:
+        while loader.check_event():
+            yield loader.get_event()
+    finally:
+        loader.dispose()
+
+
 class _StopError(Exception):
     """The document cannot be read any further."""
 
@@ -160,7 +169,7 @@ class _Reader:
 
     def read(self, chunk: str) -> None:
         try:
-            events = iter(yaml.parse(chunk, Loader=_LOADER))
+            events = _events(chunk)
             for event in events:
                 if isinstance(event, yaml.DocumentStartEvent):
                     self._document(events)
@@ -289,7 +298,10 @@ class _Reader:
         return self._at(event.start_mark)
 
     def _at(self, mark: Any) -> Place:
-        return Place(self.line + mark.line + 1, mark.column + 1)
+        line = self.line + mark.line + 1
+        if line > len(self.lines):  # the parser ends a last line that has no end
+            return Place(len(self.lines), len(self.lines[-1]) + 1)
+        return Place(line, mark.column + 1)
 
     def _fault(self, at: Path, place: Place, message: str) -> None:
         self.faulty.add(at)

@@ -23,6 +23,7 @@ from handrail.core.program import Program
 from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
 from handrail.core.state import SEEN_FOR, SEEN_MAX, Connection, State, Wait
+from handrail.core.templates import TemplateFault
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, end_session, is_late, touch
 
@@ -65,6 +66,7 @@ def step(program: Program, state: State, event: Event, now: int) -> Step:
         return Step(state)
     turn = Turn(program, state.fork(), now)
     _catch_up_with_rules(turn)
+    _drop_lost(turn.state, event)
     _elapse(turn, until=min(event.at, now))
     if event.id:
         _remember(turn.state, event.id, now)
@@ -94,10 +96,13 @@ def _apply(turn: Turn, event: Event) -> None:
             turn.state.connections.pop(event.connection, None)
         case ev.Activity():
             _activity(turn, event)
-        case ev.Alarm():
-            for name, connection in list(turn.state.connections.items()):
-                if connection.node in event.lost_nodes:
-                    del turn.state.connections[name]
+
+
+def _drop_lost(state: State, event: Event) -> None:
+    """Connections of dead processes go before anything falls due: what they would have seen, nobody saw."""
+    if isinstance(event, ev.Alarm) and event.lost_nodes:
+        kept = {name: each for name, each in state.connections.items() if each.node not in event.lost_nodes}
+        state.connections = kept
 
 
 def _track(turn: Turn, event: ev.Track) -> None:
@@ -136,6 +141,7 @@ def _follow_steps(turn: Turn, name: str, properties: dict[str, Any]) -> None:
     if weight[status] > weight.get(turn.state.steps.get(step_id, ""), 0):
         turn.state.steps[step_id] = status
         turn.touched.add("user.steps")
+        turn.progressed |= turn.state.flow is not None and step_id in turn.state.flow.steps
 
 
 def _connect(turn: Turn, event: ev.Connected) -> None:
@@ -208,7 +214,7 @@ def _end_waits(turn: Turn, instant: int) -> list[Candidate]:
         if wait.message:
             _show_again(turn, wait)
         elif wait.trigger in turn.program.triggers:
-            occurrence = Occurrence(keys=(), name=wait.name, at=instant, properties=wait.properties)
+            occurrence = Occurrence(keys=(), name=wait.name, at=instant, properties=wait.properties, apart=True)
             woken.append((turn.program.triggers[wait.trigger], occurrence))
     return woken
 
@@ -223,8 +229,12 @@ def _show_again(turn: Turn, wait: Wait) -> None:
             wait.trigger, "suppressed", reason="busy", detail=f"snoozed '{wait.message}': another is on the screen"
         )
         return
-    turn.show(message, wait.trigger, NOTHING)
-    turn.note(wait.trigger, "fired", detail=f"snoozed '{wait.message}' is back")
+    try:
+        turn.show(message, wait.trigger, NOTHING)
+    except TemplateFault as fault:
+        turn.note(wait.trigger, "failed", reason="template", detail=str(fault))
+    else:
+        turn.note(wait.trigger, "fired", detail=f"snoozed '{wait.message}' is back")
 
 
 def _catch_up_with_rules(turn: Turn) -> None:

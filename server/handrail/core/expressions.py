@@ -161,11 +161,12 @@ class Expression:
 
 
 class Expressions:
-    """Compiles expressions against the names of the rule language."""
+    """Compiles expressions against the names of the rule language, each but once."""
 
     def __init__(self) -> None:
         self._lonely = cel.NewEnv(variables=_VARIABLES)
         self._eventful = cel.NewEnv(variables={**_VARIABLES, **_EVENT_VARIABLES})
+        self._compiled: dict[tuple[str, str, bool], Expression] = {}
         literal = cel.NewEnv(variables={"text": _T.STRING})
         # Literals that the compiler lets pass and evaluation would refuse, each time.
         self._literals = {
@@ -176,6 +177,12 @@ class Expressions:
 
     def compile(self, source: str, *, want: Literal["bool", "any"] = "bool", event: bool = True) -> Expression:
         """Check and compile; without `event` there is none to look at. Raises ExpressionError with every fault."""
+        key = (source, want, event)
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(source, want, event)
+        return self._compiled[key]
+
+    def _compile(self, source: str, want: str, event: bool) -> Expression:
         self._refuse(source)
         try:
             compiled = (self._eventful if event else self._lonely).compile(source)

@@ -66,13 +66,13 @@ class Flow:
 def assemble(flow: Flow, scope: Scope, choice: FlowChoice | None) -> FlowChoice:
     """The user's flow at this moment. A variant chosen outright stays; otherwise the first whose `if` holds (one
     without `if` is only ever chosen outright)."""
-    chosen = choice is not None and choice.chosen and choice.id == flow.name
-    variant = _named(flow, choice.variant) if chosen and choice else _first(flow, scope)
+    outright = _named(flow, choice.variant) if choice and choice.chosen and choice.id == flow.name else None
+    variant = outright or _first(flow, scope)
     names = variant.steps if variant else tuple(flow.modules)
     steps = tuple(name for name in names if name in flow.modules and _included(flow.modules[name], scope))
     done = scope.state.steps
     position = next((index for index, step in enumerate(steps) if done.get(step) not in DONE), len(steps))
-    return FlowChoice(flow.name, variant.id if variant else None, steps, position, chosen)
+    return FlowChoice(flow.name, variant.id if variant else None, steps, position, outright is not None)
 
 
 def view(flow: Flow, choice: FlowChoice, statuses: dict[str, str]) -> FlowView:

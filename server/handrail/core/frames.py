@@ -117,7 +117,7 @@ class StepView(Struct, frozen=True, kw_only=True):
 
 
 class FlowView(Struct, frozen=True, kw_only=True):
-    """A flow as assembled for one user; `position` is the index of the first step not done (= len(steps) at the end)."""
+    """A flow as assembled for one user; `position` is the index of the first step not done, len(steps) at the end."""
 
     id: str
     variant: str | None = None

@@ -92,22 +92,6 @@ class Message:
     variants: tuple[Variant, ...] = ()
     locales: dict[str, Face] = field(default_factory=dict)
 
-    def deed(self, index: int, variant: str | None) -> str | dict[str, Any]:
-        """What the button at this index does, as written; "dismiss" for one that is not there."""
-        deeds = self._deeds(variant)
-        return deeds[index].do if 0 <= index < len(deeds) else "dismiss"
-
-    def snooze(self, variant: str | None) -> int | None:
-        """How long the message's first snooze button waits, in milliseconds."""
-        waits = (
-            deed.do["snooze"] for deed in self._deeds(variant) if isinstance(deed.do, dict) and "snooze" in deed.do
-        )
-        return next((parse_duration(wait) for wait in waits), None)
-
-    def _deeds(self, variant: str | None) -> tuple[Deed, ...]:
-        chosen = next((each.face for each in self.variants if each.id == variant), Face())
-        return self.face.under(chosen).actions or ()
-
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -160,7 +144,7 @@ def _variants(shape: MessageShape, compiler: Compiler) -> Iterator[Variant]:
 
 
 def _locales(shapes: dict[str, FaceShape], compiler: Compiler, *at: str | int) -> dict[str, Face]:
-    return {locale.lower(): _face(shape, compiler, *at, locale) for locale, shape in shapes.items()}
+    return {_fold(locale): _face(shape, compiler, *at, locale) for locale, shape in shapes.items()}
 
 
 def _face(shape: FaceShape, compiler: Compiler, *at: str | int) -> Face:
@@ -204,5 +188,9 @@ def _applies(variant: Variant, scope: Scope) -> bool:
 
 def _in_locale(locales: dict[str, Face], locale: str) -> Face:
     """The face for `de-at`, else for `de`, else nothing said."""
-    wanted = locale.lower().replace("_", "-")
+    wanted = _fold(locale)
     return locales.get(wanted) or locales.get(wanted.split("-")[0]) or Face()
+
+
+def _fold(locale: str) -> str:
+    return locale.lower().replace("_", "-")

@@ -13,7 +13,7 @@ from handrail.core.source import Shape
 from handrail.core.state import State
 
 REASONS = ("limit", "cooldown", "cap", "gap", "busy", "late")  # in the order they are checked
-KEPT = 200  # prompts and e-mails remembered for the policy's caps
+KEPT = 200  # prompts and e-mails remembered at least, for caps that a later policy may set
 
 
 class SessionShape(Shape):
@@ -52,6 +52,11 @@ class Policy:
     email: tuple[Limit, ...] = ()
     budget: tuple[Limit, ...] = ()
     skew: int = 120_000
+
+    @property
+    def remembered(self) -> int:
+        """How many prompts and e-mails the state must keep to judge the caps."""
+        return max(KEPT, *(limit.count for limit in (*self.prompts, *self.email, *self.budget)), 1)
 
 
 def compile_policy(shape: PolicyShape) -> Policy:
@@ -101,8 +106,9 @@ def check_email(policy: Policy, state: State, *, now: int) -> Block | None:
     return Block("cap", f"policy: {block.detail}", block.until) if block else None
 
 
-def remember(times: tuple[int, ...], now: int, kept: int = KEPT) -> tuple[int, ...]:
-    return (*times, now)[-kept:]
+def remember(times: tuple[int, ...], now: int, kept: int) -> tuple[int, ...]:
+    """The latest `kept` times, oldest first whatever the clocks of two processes say."""
+    return (*times, max(now, *times[-1:], now))[-kept:]
 
 
 def _check_budget(policy: Policy, state: State, now: int) -> Block | None:

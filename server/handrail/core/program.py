@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from handrail.core.actions import Action, CallWebhook, ShowPrompt, WithdrawPrompt
 from handrail.core.counters import Counter
@@ -46,8 +47,9 @@ class Trigger:
         return max([limit.count for limit in self.limits], default=1)
 
     def clears(self, message: str) -> bool:
-        """Whether the trigger itself takes this message off the screen."""
-        return any(isinstance(action, WithdrawPrompt) and action.message == message for action in self.actions)
+        """Whether the trigger itself takes this message off the screen before it prompts."""
+        first = takewhile(lambda action: not isinstance(action, ShowPrompt), self.actions)
+        return any(isinstance(action, WithdrawPrompt) and action.message == message for action in first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Program:
     flows: Mapping[str, Flow] = field(default_factory=dict)
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     bodies: Mapping[str, Nested] = field(default_factory=dict)
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
 
     def flow_of(self, choice: FlowChoice | None) -> Flow | None:
         """The flow the user is on; the first of the rule files for one who was never put on any that still exists."""

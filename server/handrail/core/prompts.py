@@ -40,30 +40,26 @@ def _concerns(properties: dict[str, Any], shown: OnScreen) -> bool:
 
 def _perform(turn: Turn, shown: OnScreen, event: Track) -> None:
     """Do what the clicked button says; `action` is its index among the prompt's actions."""
-    message = turn.program.messages.get(shown.prompt.message)
-    index = event.properties.get("action")
-    if message is None or not isinstance(index, int):
-        return
-    deed = message.deed(index, shown.prompt.variant)
+    message, buttons, index = shown.prompt.message, shown.prompt.actions, event.properties.get("action")
+    deed = buttons[index].do if isinstance(index, int) and 0 <= index < len(buttons) else None
     if not isinstance(deed, dict):
         return
     if "flow" in deed:
         flows = {name: tuple(variant.id for variant in flow.variants) for name, flow in turn.program.flows.items()}
         chosen = resolve_flow(deed["flow"], flows)
         if chosen is not None:
-            turn.choose_flow(*chosen, f"action:{message.name}")
+            turn.choose_flow(*chosen, f"action:{message}")
     elif "emit" in deed:
-        turn.emit(deed["emit"], {"message": message.name}, Occurrence(keys=(), name=event.name, at=event.at))
+        turn.emit(deed["emit"], {"message": message}, Occurrence(keys=(), name=event.name, at=event.at))
 
 
 def _snooze(turn: Turn, shown: OnScreen, event: Track) -> None:
     """Show it again later: after `for` where the event names one, else after the message's own snooze."""
-    message = turn.program.messages.get(shown.prompt.message)
-    if message is None:
-        return
-    span = _span(event.properties.get("for")) or message.snooze(shown.prompt.variant)
+    deeds = [button.do for button in shown.prompt.actions]
+    asked = [event.properties.get("for"), *(deed.get("snooze") for deed in deeds if isinstance(deed, dict))]
+    span = next((span for span in map(_span, asked) if span), None)
     if span:
-        turn.arm(Wait(due=turn.now + span, trigger=shown.prompt.trigger, message=message.name))
+        turn.arm(Wait(due=turn.now + span, trigger=shown.prompt.trigger, message=shown.prompt.message))
 
 
 def _span(text: Any) -> int | None:

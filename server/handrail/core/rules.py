@@ -6,7 +6,7 @@ Faults never stop the check: what can be told of one run over all files is told,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
@@ -14,11 +14,11 @@ from typing import Any, Literal
 import msgspec
 from pydantic import Field
 
-from handrail.core.actions import THENS, Action
+from handrail.core.actions import THENS, Action, PromptThen, ShowPrompt
 from handrail.core.compiler import Compiler, Names
 from handrail.core.counters import Counter, CounterShape, Name
 from handrail.core.durations import Duration, Limits
-from handrail.core.expressions import Expressions
+from handrail.core.expressions import Expression, Expressions
 from handrail.core.flows import Flow, FlowShape, compile_flow
 from handrail.core.messages import Message, MessageShape, compile_message
 from handrail.core.policy import Policy, PolicyShape, compile_policy
@@ -85,10 +85,11 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
         places[f"{kind}:{name}"] = document
         _COMPILE[kind](compiler, parts, order, environ)
     segments, circle = in_order(parts.segments.values())
-    if circle:
+    while circle:
         document = places[f"segment:{circle[0]}"]
         message = f"segments test each other in a circle: {' -> '.join(circle)}"
         problems.append(document.problem(document.value_place(("if",)), message))
+        segments, circle = in_order(each for name, each in parts.segments.items() if name not in circle)
     problems.sort()
     if any(problem.severity == "error" for problem in problems):
         return Loaded(None, tuple(problems))
@@ -102,7 +103,7 @@ def _read(path: str, text: str, problems: list[Problem]) -> list[Document]:
 
 
 def _unique(documents: list[Document], problems: list[Problem]) -> list[tuple[str, str, Document]]:
-    """(kind, name, document) of those that can be compiled; names are unique within a kind, the later one is at fault."""
+    """(kind, name, document) of what can be compiled; names are unique within a kind, the later one is at fault."""
     first: dict[tuple[str, str], Document] = {}
     kept = []
     for document in documents:
@@ -205,8 +206,11 @@ def _actions(shape: TriggerShape, compiler: Compiler) -> tuple[Action, ...]:
         path = ("then", index)
         key = _one_key(form, THENS, compiler, path, extra="data")
         then = compiler.shape(THENS[key], *path) if key else None
-        if then is not None:
-            actions.append(then.action(compiler.below(*path)))
+        if then is None:
+            continue
+        if isinstance(then, PromptThen) and any(isinstance(action, ShowPrompt) for action in actions):
+            compiler.error("a trigger shows one prompt: only one can be on the screen", *path)
+        actions.append(then.action(compiler.below(*path)))
     return tuple(actions)
 
 
@@ -306,13 +310,21 @@ def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Pro
         segments_reading=index_reads(segments, parts.counters),
         counters=parts.counters,
         counters_by_event={key: tuple(each) for key, each in counting.items()},
-        watched=watched(segments, parts.counters),
+        watched=watched(_followed(segments, parts.flows), parts.counters),
         messages=parts.messages,
         flows=parts.flows,
         webhooks=parts.webhooks,
         bodies=parts.bodies,
         policy=parts.policy,
     )
+
+
+def _followed(segments: tuple[Segment, ...], flows: dict[str, Flow]) -> Iterator[Expression | None]:
+    """The conditions that hold or fail all the time, whatever happens."""
+    yield from (segment.condition for segment in segments)
+    for flow in flows.values():
+        yield from (step.condition for step in flow.modules.values())
+        yield from (variant.condition for variant in flow.variants)
 
 
 def _version(sources: Mapping[str, str]) -> str:

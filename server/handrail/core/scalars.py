@@ -21,6 +21,8 @@ def resolve(text: str) -> str | int | float | bool | None:
     """The value of a plain scalar in YAML 1.2's core schema. Raises ValueError for numbers JSON cannot carry."""
     if text in _WORDS:
         return _WORDS[text]
+    if text[0] not in "+-.0123456789":
+        return text
     if _INT.fullmatch(text):
         if len(text) > 400:
             raise ValueError("this number is too large: put it in quotes")

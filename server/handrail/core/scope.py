@@ -15,7 +15,8 @@ from handrail.core.state import State
 class Occurrence(Struct, frozen=True, kw_only=True):
     """Something that happened, as triggers see it. `keys` are the indexes it is looked up by, such as
     `event:step_skipped`, `enters:engaged` or `changes:traits.plan`; `late` forbids live prompts; `gap` is the length in
-    milliseconds of the absence that this activity ended; `depth` counts the emits that led here."""
+    milliseconds of the absence that this activity ended; `depth` counts the emits that led here. One that is
+    `apart` wakes a trigger even if the trigger was woken by another in the same round."""
 
     keys: tuple[str, ...]
     name: str
@@ -25,6 +26,7 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     late: bool = False
     gap: int = 0
     depth: int = 0
+    apart: bool = False
 
 
 NOTHING = Occurrence(keys=(), name="", at=0)
@@ -51,7 +53,7 @@ class Scope:
         self.now = now
 
     def variable(self, name: str, keys: frozenset[str] | None) -> object:
-        """The value of a variable such as `user.traits`; `keys` are the only entries needed of a large map (None: all)."""
+        """The value of a variable such as `user.traits`; of a large map only `keys` are needed (None: all)."""
         if name == "user.counters":
             return self.count(self.counters if keys is None else keys)
         return _VARIABLES[name](self)

@@ -9,9 +9,11 @@ from graphlib import CycleError, TopologicalSorter
 from pydantic import Field
 
 from handrail.core.counters import Counter, Name
+from handrail.core.expressions import Expression
 from handrail.core.program import Segment
 from handrail.core.reads import keys_read
 from handrail.core.source import Shape
+
 
 class SegmentShape(Shape):
     segment: Name
@@ -37,12 +39,12 @@ def index_reads(segments: tuple[Segment, ...], counters: Iterable[str]) -> dict[
     reading: defaultdict[str, list[int]] = defaultdict(list)
     names = list(counters)
     for index, segment in enumerate(segments):
-        for key in sorted(keys_read(segment.condition, names)):
+        for key in sorted(keys_read(segment.condition, names)) or ["user.id"]:  # what reads nothing is judged once
             reading[key].append(index)
     return {key: tuple(indexes) for key, indexes in reading.items()}
 
 
-def watched(segments: tuple[Segment, ...], counters: dict[str, Counter]) -> dict[str, Counter]:
-    """The sliding counters whose fall can change a segment."""
-    read = {key.removeprefix("user.counters.") for each in segments for key in keys_read(each.condition, list(counters))}
+def watched(conditions: Iterable[Expression | None], counters: dict[str, Counter]) -> dict[str, Counter]:
+    """The sliding counters whose fall can change a segment or a flow."""
+    read = {key.removeprefix("user.counters.") for each in conditions for key in keys_read(each, list(counters))}
     return {name: counter for name, counter in counters.items() if counter.within is not None and name in read}

@@ -39,7 +39,8 @@ class Session(Struct, frozen=True, array_like=True):
 
 class Wait(Struct, frozen=True, array_like=True):
     """Something armed to happen at `due`: a trigger's delay (`hook` is its index among the trigger's `when`s) or a
-    snoozed message (`message` set; `trigger` the one that first showed it). `name` and `properties` are those of the event that armed it."""
+    snoozed message (`message` set; `trigger` the one that first showed it). `name` and `properties` are those of the
+    event that armed it."""
 
     due: int
     trigger: str

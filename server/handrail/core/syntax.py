@@ -51,7 +51,10 @@ def parse_tree(serialized: bytes) -> Node:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
+    value, shift = data[at], 0
+    if value < 0x80:
+        return value, at + 1
+    value = 0
     while True:
         byte = data[at]
         at += 1
@@ -64,18 +67,21 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def _message(data: bytes) -> dict[int, list[Any]]:
     """The fields of one protobuf message, number -> values in order: integers as int, all else as bytes."""
     fields: dict[int, list[Any]] = {}
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
         value: int | bytes
         if tag & 7 == 0:
             value, at = _varint(data, at)
         else:
             size, at = _varint(data, at) if tag & 7 == 2 else (_FIXED[tag & 7], at)
             value, at = data[at : at + size], at + size
-            if at > len(data):
+            if at > end:
                 raise IndexError("cut off")
-        fields.setdefault(tag >> 3, []).append(value)
+        if tag >> 3 in fields:
+            fields[tag >> 3].append(value)
+        else:
+            fields[tag >> 3] = [value]
     return fields
 
 

@@ -27,8 +27,9 @@ _FILTERS = (
     *("truncate", "pluralize", "split", "abs", "format", "tojson", "urlencode", "filesizeformat", "string"),
 )
 _HIDDEN = re.compile(r"\{#.*?#\}|\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}", re.DOTALL)
-_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-_TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+_TEXT = re.compile(_QUOTED, re.DOTALL)
+_TAG = re.compile(rf"""\{{(?:\{{(?:{_QUOTED}|(?!\}}\}})[^'"])*\}}|%(?:{_QUOTED}|(?!%\}})[^'"])*%)\}}""", re.DOTALL)
 _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 # A call on a value would run a method of the Python object behind it; loop.cycle and loop.changed are minijinja's own.
 _METHOD = re.compile(r"(?<!loop)\.\s*(\w+)\s*\(|[\])]\s*\(")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from handrail.core import counters
+from handrail.core import counters, flows
 from handrail.core.effects import Call, Considered, Decision, Effect, Push
 from handrail.core.expressions import Expression
 from handrail.core.flows import assemble, view
@@ -28,7 +28,10 @@ DEPTH = 8  # how many emits may lead to one another
 
 
 class Turn:
-    __slots__ = ("changed", "effects", "late", "now", "occurrences", "program", "reason", "state", "touched", "trace")
+    __slots__ = (
+        *("changed", "effects", "late", "now", "occurrences", "program", "progressed", "reason", "state", "told"),
+        *("touched", "trace"),
+    )
 
     def __init__(self, program: Program, state: State, now: int) -> None:
         self.program = program
@@ -40,6 +43,8 @@ class Turn:
         self.touched: set[str] = set()  # since the segments were last settled
         self.changed: set[str] = set()  # since the flow was last assembled
         self.late = False
+        self.told = state.flow  # the flow as the user's pages show it
+        self.progressed = False  # a step of it was viewed, completed or skipped
         self.reason = ""  # why the flow changes, where a rule or the user chose
 
     # --- reading ---
@@ -58,9 +63,11 @@ class Turn:
         for counter in self.program.counters_by_event.get(occurrence.keys[0], ()):
             self.count(counter, occurrence)
 
-    def server_event(self, name: str, *keys: str, **properties: Any) -> None:
+    def server_event(self, name: str, *keys: str, at: int | None = None, **properties: Any) -> None:
+        """Queue an event of the server's making that happened at `at`, or now."""
+        happened = self.now if at is None else at
         self.happen(
-            Occurrence(keys=(f"event:{name}", *keys), name=name, at=self.now, properties=properties, late=self.late)
+            Occurrence(keys=(f"event:{name}", *keys), name=name, at=happened, properties=properties, late=self.late)
         )
 
     def count(self, counter: counters.Counter, occurrence: Occurrence) -> bool:
@@ -71,7 +78,7 @@ class Turn:
         value = ""
         if counter.distinct is not None:
             outcome = counter.distinct.evaluate(scope)
-            if outcome.error is not None:
+            if outcome.error is not None or outcome.value is None:
                 return False
             value = str(outcome.value)
         tally = counters.add(counter, self.state, at=occurrence.at, value=value)
@@ -89,8 +96,9 @@ class Turn:
                 name=name,
                 at=self.now,
                 properties=properties,
-                late=self.late,
+                late=cause.late,
                 depth=cause.depth + 1,
+                apart=True,
             )
         )
         return True
@@ -212,25 +220,25 @@ class Turn:
         self.changed.add("user.steps")
         self.reason = reason
 
-    def refresh_flow(self) -> None:
-        """Assemble the user's flow again and push it if anything about it changed."""
+    def refresh_flow(self) -> bool:
+        """Assemble the user's flow again and push it if anything about it changed; True if it did."""
         before = self.state.flow
         flow = self.program.flow_of(before)
         if flow is None:
             self.state.flow = None
-            return
+            return False
         if before is not None and "now" not in flow.reads and flow.reads.isdisjoint(self.changed):
-            return
+            return False
         self.changed.clear()
-        choice = assemble(flow, self.scope(), before)
-        if choice == before:
-            return
-        self.state.flow = choice
-        same = before is not None and (before.id, before.variant, before.steps) == (
-            flow.name,
-            choice.variant,
-            choice.steps,
-        )
+        self.state.flow = choice = assemble(flow, self.scope(), before)
+        changed = self.told is None or self.progressed or _shown(choice) != _shown(self.told)
+        if changed:
+            self._tell_flow(flow, choice)
+        self.told, self.progressed, self.reason = choice, False, ""
+        return changed
+
+    def _tell_flow(self, flow: flows.Flow, choice: FlowChoice) -> None:
+        same = self.told is not None and _shown(choice)[:3] == _shown(self.told)[:3]
         shown = view(flow, choice, self.state.steps)
         self.effects.append(
             Push(
@@ -244,7 +252,6 @@ class Turn:
                 )
             )
         )
-        self.reason = ""
 
     # --- what follows ---
 
@@ -265,7 +272,12 @@ class Turn:
         self.trace.append(Considered(trigger=trigger, outcome=outcome, reason=reason, detail=detail))
 
     def remember_prompt(self) -> None:
-        self.state.prompted = remember(self.state.prompted, self.now)
+        self.state.prompted = remember(self.state.prompted, self.now, self.program.policy.remembered)
 
     def remember_email(self) -> None:
-        self.state.mailed = remember(self.state.mailed, self.now)
+        self.state.mailed = remember(self.state.mailed, self.now, self.program.policy.remembered)
+
+
+def _shown(choice: FlowChoice) -> tuple[str, str | None, tuple[str, ...], int]:
+    """What of a flow the user's pages show, besides what was done of its steps."""
+    return choice.id, choice.variant, choice.steps, choice.position

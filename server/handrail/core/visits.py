@@ -27,7 +27,8 @@ def touch(turn: Turn, at: int) -> None:
     state.last_activity = at
     state.idle_done = state.away_done = 0
     if session is None or session.ended:
-        _start(turn, at, before)
+        # Sessions do not overlap, even where an event comes so late that the one before was ended too soon.
+        _start(turn, max(at, session.ended) if session else at, before)
     if gap:
         turn.occurrences.append(
             Occurrence(keys=("returns",), name="returned", at=at, properties={"gap_s": gap // 1000}, gap=gap)
@@ -41,7 +42,7 @@ def end_session(turn: Turn) -> None:
     ended = session_end(turn.program, turn.state)
     turn.state.session = replace(session, ended=ended)
     turn.touched.add("now")
-    turn.server_event("session_ended", session=session.id, length_s=(ended - session.started) // 1000)
+    turn.server_event("session_ended", at=ended, session=session.id, length_s=(ended - session.started) // 1000)
 
 
 def count_event(turn: Turn) -> None:
@@ -62,4 +63,5 @@ def _start(turn: Turn, at: int, before: int) -> None:
     state.last_visit = before or state.first_seen
     state.session = Session(id=f"{state.epoch}-s{state.sessions}", started=at, newest=at)
     turn.touched.add("user.sessions")
-    turn.server_event("session_started", session=state.session.id, number=state.sessions)
+    turn.touched.update(f"user.counters.{name}" for name, each in turn.program.counters.items() if each.session)
+    turn.server_event("session_started", at=at, session=state.session.id, number=state.sessions)

@@ -107,6 +107,7 @@ class Presence:
         log.warning("a process is gone; its connections are dropped", node=node, users=len(users))
         for start in range(0, len(users), CHUNK):
             await asyncio.gather(*(self._drop(node, user) for user in users[start : start + CHUNK]))
+            await self._store.heartbeat(self._node, self._runner.clock())  # burying thousands takes longer than a beat
         await self._store.forget_node(node)
         self._changed.pop(node, None)
 

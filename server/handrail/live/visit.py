@@ -133,6 +133,9 @@ class Visit:
     async def enter(self, user: str, hello: Hello) -> None:
         """Welcome the user, then let what the hello sets off follow."""
         desk, connection = self._desk, self.connection
+        if desk.draining:  # it came in before the server began to stop
+            dismiss(connection, DRAINING, "draining", RECONNECT_MS)
+            return
         self.user = user
         desk.hub.attach(user, connection)
         try:

@@ -8,13 +8,14 @@
 local state, outbox, seen, timers, hooks, hookdata, log = unpack(KEYS)
 local NEVER = '0000000000000000'
 local FIRST = 12
+local call = redis.call
 
 local function refuse(why)
   return redis.error_reply('REFUSED ' .. why)
 end
 
 if #KEYS ~= 7 then return refuse('commit takes 7 keys') end
-local head = redis.call('GETRANGE', state, 0, 31)
+local head = call('GETRANGE', state, 0, 31)
 local version, offset = string.sub(head, 1, 16), string.sub(head, 17, 32)
 if head == '' then version, offset = NEVER, NEVER end
 if version ~= ARGV[1] then return 0 end
@@ -43,43 +44,43 @@ for i = at_jobs, at_lines - 1, 3 do
 end
 
 -- Reading a key of the wrong type is an error, here while it still harms nothing.
-redis.call('ZCARD', timers)
-if ids > 0 then redis.call('ZCARD', seen) end
-if jobs > 0 then redis.call('ZCARD', hooks); redis.call('HLEN', hookdata) end
-if lines > 0 then redis.call('XLEN', log) end
+call('ZCARD', timers)
+local known = ids > 0 and call('ZCARD', seen) or 0
+if jobs > 0 then call('ZCARD', hooks); call('HLEN', hookdata) end
+if lines > 0 then call('XLEN', log) end
 if frames > 0 and head ~= '' then
-  local newest = redis.call('XREVRANGE', outbox, '+', '-', 'COUNT', 1)[1]
+  local newest = call('XREVRANGE', outbox, '+', '-', 'COUNT', 1)[1]
   if newest and tonumber(string.match(newest[1], '^%d+')) > last - frames then
     return refuse('the outbox is ahead of the state')
   end
 end
 
-redis.call('SET', state, ARGV[2])
-if head == '' then redis.call('DEL', outbox, seen) end -- of a state that was lost: its offsets mean nothing now
+call('SET', state, ARGV[2])
+if head == '' then call('DEL', outbox, seen) end -- of a state that was lost: its offsets mean nothing now
 if frames > 0 then
   for i = FIRST, at_ids - 1, 2 do
-    redis.call('XADD', outbox, 'MAXLEN', '~', OUTBOX_MAX, ARGV[i] .. '-0', 'm', ARGV[i + 1])
+    call('XADD', outbox, 'MAXLEN', '~', OUTBOX_MAX, ARGV[i] .. '-0', 'm', ARGV[i + 1])
   end
-  redis.call('PEXPIRE', outbox, OUTBOX_FOR)
+  call('PEXPIRE', outbox, OUTBOX_FOR)
 end
 if ids > 0 then
-  for i = at_ids, at_jobs - 1, 2 do redis.call('ZADD', seen, ARGV[i], ARGV[i + 1]) end
-  redis.call('ZREMRANGEBYSCORE', seen, '-inf', string.format('(%.0f', tonumber(ARGV[4]) - SEEN_FOR))
-  redis.call('ZREMRANGEBYRANK', seen, 0, -SEEN_MAX - 1)
-  redis.call('PEXPIRE', seen, SEEN_FOR)
+  for i = at_ids, at_jobs - 1, 2 do call('ZADD', seen, ARGV[i], ARGV[i + 1]) end
+  call('ZREMRANGEBYSCORE', seen, '-inf', string.format('(%.0f', tonumber(ARGV[4]) - SEEN_FOR))
+  if known + ids > SEEN_MAX then call('ZREMRANGEBYRANK', seen, 0, -SEEN_MAX - 1) end
+  call('PEXPIRE', seen, SEEN_FOR)
 end
 if ARGV[3] == '' then
-  redis.call('ZREM', timers, ARGV[5])
+  call('ZREM', timers, ARGV[5])
 else
-  redis.call('ZADD', timers, ARGV[3], ARGV[5])
+  call('ZADD', timers, ARGV[3], ARGV[5])
 end
 for i = at_jobs, at_lines - 1, 3 do
-  if redis.call('HSETNX', hookdata, ARGV[i + 1], ARGV[i + 2]) == 1 then
-    redis.call('ZADD', hooks, ARGV[i], ARGV[i + 1])
+  if call('HSETNX', hookdata, ARGV[i + 1], ARGV[i + 2]) == 1 then
+    call('ZADD', hooks, ARGV[i], ARGV[i + 1])
   end
 end
 for i = at_lines, #ARGV do
-  redis.call('XADD', log, 'MAXLEN', '~', LOG_MAX, '*', 'user', ARGV[5], 'at', ARGV[4], 'line', ARGV[i])
+  call('XADD', log, 'MAXLEN', '~', LOG_MAX, '*', 'user', ARGV[5], 'at', ARGV[4], 'line', ARGV[i])
 end
-if frames > 0 then redis.call('PUBLISH', ARGV[6], ARGV[7]) end
+if frames > 0 then call('PUBLISH', ARGV[6], ARGV[7]) end
 return 1

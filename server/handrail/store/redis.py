@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Self
 
 import hiredis
@@ -20,6 +20,7 @@ from handrail.store.protocol import Bell, Commit, CorruptState, Job, StoreUnusab
 from handrail.store.scripts import CLAIM, COMMIT, FINISH, HOOKS, RETRY, SCRIPTS, TIMERS, Script, Sweep
 
 OLDEST = 7  # major version of Redis; Valkey began at 7
+PART = 128  # buckets of a sweep that are read without letting others have a turn
 PULSE = 1.0  # seconds between signs of life while bells are listened for
 
 log = structlog.get_logger(__name__)
@@ -115,38 +116,38 @@ class RedisStore:
     # --- time -----------------------------------------------------------------------------------------------------
 
     async def due(self, before: int, buckets: list[int] | None = None, limit: int = 200) -> list[tuple[int, str]]:
-        return [(at, member) for _, at, member in await self._sweep(TIMERS, before, limit, buckets)]
+        found: list[tuple[int, str]] = []
+        async for _, members in self._sweep(TIMERS, before, limit, buckets):
+            found += [(int(at), user.decode("utf-8", "replace")) for user, at in members]
+        return found
 
     async def _sweep(
-        self, sweep: Sweep, before: int, limit: int, buckets: list[int] | None = None
-    ) -> list[tuple[int, int, str]]:
-        """(bucket, due, member) in one round trip; a bucket that cannot be read is passed over, with a warning."""
-        if buckets == []:
-            return []
-        found: list[tuple[int, int, str]] = []
-        replies = await self._pipeline.send_many(*sweep.packed(before, limit, buckets))
-        for place, reply in enumerate(replies):
-            if not reply:
-                continue
-            bucket = place if buckets is None else buckets[place]
-            if isinstance(reply, hiredis.ReplyError):
-                log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
-                continue
-            found += [(bucket, int(at), member.decode("utf-8", "replace")) for member, at in reply]
-        return found
+        self, sweep: Sweep, before: int, limit: int, buckets: Sequence[int] | None = None
+    ) -> AsyncIterator[tuple[int, list[tuple[bytes, float]]]]:
+        """(bucket, its members due by then) in one write; a bucket that cannot be read is passed over."""
+        asked = range(BUCKETS) if buckets is None else buckets
+        parts = [asked[start : start + PART] for start in range(0, len(asked), PART)]
+        answers = [self._pipeline.send_many(sweep.packed(part, before, limit), len(part)) for part in parts]
+        for part, replies in zip(parts, await asyncio.gather(*answers), strict=True):
+            for bucket, reply in zip(part, replies, strict=True):
+                if isinstance(reply, hiredis.ReplyError):
+                    log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
+                elif reply:
+                    yield bucket, reply
+            await asyncio.sleep(0)  # a hundred thousand at once must not hold up everybody else
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 
     async def claim_jobs(self, now: int, lease: int, limit: int = 50) -> list[Job]:
-        candidates = sorted(await self._sweep(HOOKS, now, limit), key=lambda found: found[1])[:limit]
-        wanted: dict[int, list[str]] = {}
-        for bucket, _, job in candidates:
+        ready = [(at, bucket, job) async for bucket, jobs in self._sweep(HOOKS, now, limit) for job, at in jobs]
+        wanted: dict[int, list[bytes]] = {}
+        for _, bucket, job in sorted(ready)[:limit]:
             wanted.setdefault(bucket, []).append(job)
         claims = [self._claim(bucket, ids, now, lease) for bucket, ids in wanted.items()]
         jobs = [job for claimed in await asyncio.gather(*claims) for job in claimed]
         return sorted(jobs, key=lambda job: job.due)
 
-    async def _claim(self, bucket: int, ids: list[str], now: int, lease: int) -> list[Job]:
+    async def _claim(self, bucket: int, ids: list[bytes], now: int, lease: int) -> list[Job]:
         keys = BUCKET_KEYS[bucket]
         jobs = []
         for payload in await self._run(CLAIM, (keys.hooks, keys.hookdata), (now, lease, *ids)):

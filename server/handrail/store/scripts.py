@@ -39,11 +39,10 @@ class Sweep:
     def __init__(self, keys: Iterable[bytes]) -> None:
         self._heads = [b"*8\r\n$13\r\nZRANGEBYSCORE\r\n$%d\r\n%b\r\n$4\r\n-inf\r\n" % (len(key), key) for key in keys]
 
-    def packed(self, before: int, limit: int, buckets: list[int] | None) -> tuple[bytes, int]:
-        heads = self._heads if buckets is None else [self._heads[bucket] for bucket in buckets]
+    def packed(self, buckets: Iterable[int], before: int, limit: int) -> bytes:
         words = (b"%d" % before, b"LIMIT", b"0", b"%d" % limit, b"WITHSCORES")
         tail = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-        return tail.join(heads) + tail, len(heads)
+        return tail.join(self._heads[bucket] for bucket in buckets) + tail
 
 
 TIMERS = Sweep(keys.timers for keys in BUCKET_KEYS)

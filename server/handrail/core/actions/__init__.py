@@ -25,4 +25,4 @@ THENS: dict[str, type[Then]] = {
     "withdraw": WithdrawThen,
 }
 
-__all__ = ["THENS", "Action", "CallWebhook", "ShowPrompt", "Then", "WithdrawPrompt"]
+__all__ = ["THENS", "Action", "CallWebhook", "PromptThen", "ShowPrompt", "Then", "WithdrawPrompt"]

@@ -51,16 +51,23 @@ class OnDelay:
     rule: str
 
     def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
-        """Arms the wait; the trigger itself is not woken yet."""
-        if turn.holds(self.where, occurrence):
-            turn.arm(
-                Wait(
-                    due=occurrence.at + self.span,
-                    trigger=self.trigger,
-                    hook=self.index,
-                    rule=self.rule,
-                    name=occurrence.name,
-                    properties=occurrence.properties,
-                )
+        """Arms the wait; the trigger is woken only where there is nothing to wait for.
+
+        That is a delay of 0s, and one that a late event would have armed and that would be over by now.
+        """
+        if not turn.holds(self.where, occurrence):
+            return False
+        due = occurrence.at + self.span
+        if not self.span or (occurrence.late and due <= turn.now):
+            return True
+        turn.arm(
+            Wait(
+                due=due,
+                trigger=self.trigger,
+                hook=self.index,
+                rule=self.rule,
+                name=occurrence.name,
+                properties=occurrence.properties,
             )
+        )
         return False

@@ -46,8 +46,7 @@ function drawProfile({ segments = [], session: latest, prompt, tabs = [] }) {
   session = latest;
   set('screen', prompt ? prompt.replace(/^demo-/, '').replaceAll('-', ' ') : 'nothing');
   document.getElementById('visitor').title = count(tabs.length, 'open tab');
-  const chips = segments.filter((name) => name !== 'demo').map((name) => element('li', '', name.replace(/^demo-/, '')));
-  document.getElementById('segments').replaceChildren(...(chips.length ? chips : [element('li', 'none', 'no segment')]));
+  document.getElementById('segments').replaceChildren(...segments.map((name) => element('li', '', name)));
 }
 
 function addLine({ at, event, decisions, trace }) {
@@ -72,7 +71,7 @@ function verdictRow(verdict, deeds) {
 function addMail({ at, to, subject, text }) {
   const item = entry(at, 'The webhook was delivered: an e-mail');
   const mail = element('div', 'mail');
-  mail.append(element('strong', '', subject), element('span', '', `${to}, ${text.charAt(0).toLowerCase()}${text.slice(1)}`));
+  mail.append(element('strong', '', subject), element('span', '', `${to === 'You' ? text : `${to}, ${text.charAt(0).toLowerCase()}${text.slice(1)}`}`));
   item.append(mail);
   push(item);
 }

@@ -1,0 +1,1 @@
+"""What Handrail costs, measured on the real server: `python -m benchmarks`."""

@@ -1,0 +1,106 @@
+"""What deciding costs as rules grow: one event that five triggers concern, among 10 to 10,000 triggers.
+
+Each trigger tests the user's traits, a counter of its group of five, and the event; one of the five acts. The sizes
+take turns within every round, so that what disturbs the machine disturbs them alike.
+"""
+
+from __future__ import annotations
+
+import gc
+from time import process_time
+
+from benchmarks.figures import MeasurementFault, Row, row
+from handrail.core import engine
+from handrail.core.events import Connected, Event, Identify, Track
+from handrail.core.program import Program
+from handrail.core.rules import load
+from handrail.core.state import State
+
+SIZES = (10, 100, 1_000, 10_000)
+CONCERNED = 5
+A_FILE = 500  # triggers
+ROUNDS = 15
+STEPS = 400  # a round and size
+GOAL = 1.3
+NOW = 1_800_000_000_000
+
+GROUP = """counter: tried_{group}
+of: tried_{group}
+"""
+TRIGGER = """trigger: rule-{number}
+when: {{event: tried_{group}}}
+if: user.traits.plan == 'trial' && user.counters.tried_{group} >= 1 && event.properties.score > {least}
+then:
+  - set: {{reached: level-{number}}}
+"""
+
+
+def run() -> list[Row]:
+    programs, loading = {}, {}
+    for size in SIZES:
+        start = process_time()
+        programs[size] = _program(size)
+        loading[size] = process_time() - start
+    inputs = {size: _input(program) for size, program in programs.items()}
+    taken: dict[int, list[float]] = {size: [] for size in SIZES}
+    gc.collect()
+    for number in range(ROUNDS + 1):
+        for size in SIZES:
+            found = _time(programs[size], *inputs[size])
+            if number:  # the first round warms up
+                taken[size].append(found)
+    rows = []
+    for size in SIZES:
+        rows.append(row(f"step, {size:,} triggers", taken[size], "µs", places=1))
+        if size > SIZES[0]:
+            ratios = [mine / least for mine, least in zip(taken[size], taken[SIZES[0]], strict=True)]
+            rows.append(row(f"  to {SIZES[0]} triggers", ratios, "×", below=GOAL))
+    told = " · ".join(f"{size:,}: {seconds:.2f}" for size, seconds in loading.items())
+    return [*rows, Row("loading them", f"{loading[SIZES[-1]]:.1f} s", told)]
+
+
+def _program(size: int) -> Program:
+    documents = [_document(number) for number in range(size)]
+    files = range(0, size, A_FILE)
+    loaded = load({f"rules-{start:05}.yaml": "---\n".join(documents[start : start + A_FILE]) for start in files}, {})
+    if loaded.program is None:
+        raise MeasurementFault(f"the rules cannot be loaded: {loaded.problems[0]}")
+    return loaded.program
+
+
+def _document(number: int) -> str:
+    """Of each five triggers the first acts: the event's score is 10."""
+    group, place = divmod(number, CONCERNED)
+    trigger = TRIGGER.format(number=number, group=group, least=9 + place)
+    return f"{GROUP.format(group=group)}---\n{trigger}" if place == 0 else trigger
+
+
+def _input(program: Program) -> tuple[State, Event]:
+    """A user in mid-session, and an event of the middle group."""
+    group = len(program.triggers) // CONCERNED // 2
+    state = engine.fresh(program, "u-1", "e-1", NOW)
+    traits = {"plan": "trial", "first_name": "Ada", "email": "ada@example.com", "role": "admin", "team_size": 12}
+    first: list[Event] = [
+        Connected(id="c", at=NOW, connection="c-1", node="n-1"),
+        Identify(id="i", at=NOW, traits=traits),
+    ]
+    for event in (*first, *(_tried(group, number) for number in range(20))):
+        state = engine.step(program, state, event, NOW).state
+    event = _tried(group, 20)
+    outcomes = [line.outcome for line in engine.step(program, state, event, NOW).trace]
+    if sorted(outcomes) != ["fired", *["not-met"] * (CONCERNED - 1)]:
+        raise MeasurementFault(f"the event should concern {CONCERNED} triggers and fire one, but: {outcomes}")
+    return state, event
+
+
+def _tried(group: int, number: int) -> Track:
+    return Track(id=f"m-{number}", name=f"tried_{group}", at=NOW, properties={"score": 10, "step": "workspace"})
+
+
+def _time(program: Program, state: State, event: Event) -> float:
+    """Microseconds of processor time a step."""
+    step = engine.step
+    start = process_time()
+    for _ in range(STEPS):
+        step(program, state, event, NOW)
+    return (process_time() - start) / STEPS * 1e6

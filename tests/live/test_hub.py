@@ -1,0 +1,177 @@
+"""What can go wrong between a commit and a page: lost bells, lost data, old positions, readers that fall behind."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handrail.core.events import Track
+from handrail.core.frames import Prompt, encode
+from handrail.live.hub import CHECK_EVERY, expired
+from handrail.store import Embedded
+from handrail.store.embedded import ask
+from nodes import Clock, Node, Start, eventually, greet, hear, say
+
+
+async def track(node: Node, name: str, *numbers: int, padding: str = "") -> None:
+    for begin in range(0, len(numbers), 100):
+        events = [
+            Track(id=f"{name}-{n}", name=name, at=0, properties={"n": f"{n}{padding}"})
+            for n in numbers[begin : begin + 100]
+        ]
+        await asyncio.gather(*(node.runner.submit("ada", event) for event in events))
+
+
+async def test_a_lost_bell_is_made_up_for_within_a_few_ticks(start: Start) -> None:
+    a, b = await start("t-a"), await start("t-b")
+    await b.live.presence.beat()
+    await a.live.presence.beat()
+    async with a.dial() as client:
+        await greet(client, "ada")
+        await a.runner.drain()
+        a.store.unlisten("ada")  # from here on it is deaf
+        await asyncio.sleep(0.05)
+        await track(b, "greeted", 1, 2)
+        for _ in range(CHECK_EVERY):
+            await a.live.hub.tick()
+        assert [(await hear(client, "content"))["offset"] for _ in range(2)] == [1, 2]
+        a.store.listen("ada")
+
+
+async def test_a_single_process_does_not_compare_positions(node: Node) -> None:
+    await node.live.presence.beat()
+    asked: list[Any] = []
+    outbox = node.store.outbox
+    node.store.outbox = lambda *given: asked.append(given) or outbox(*given)  # type: ignore[method-assign, func-returns-value]
+    async with node.dial() as client:
+        await greet(client, "ada")
+        await node.runner.drain()
+        for _ in range(CHECK_EVERY):
+            await node.live.hub.tick()
+    assert asked == []
+
+
+async def test_after_reconnecting_to_the_store_positions_are_compared(start: Start, valkey: Embedded) -> None:
+    a, b = await start("t-a"), await start("t-b")
+    async with a.dial() as client:
+        await greet(client, "ada")
+        await a.runner.drain()
+        ask(_socket(valkey), b"CLIENT KILL TYPE pubsub\r\n")
+        await track(b, "greeted", 1)
+        async with asyncio.timeout(5):
+            while True:
+                await a.live.hub.tick()
+                try:
+                    async with asyncio.timeout(0.05):
+                        message = await hear(client, "content")
+                        break
+                except TimeoutError:
+                    continue
+        assert message["offset"] == 1
+
+
+async def test_lost_data_are_told_by_a_second_welcome(node: Node, valkey: Embedded) -> None:
+    async with node.dial() as client:
+        first = await greet(client, "ada")
+        await track(node, "greeted", 1)
+        await hear(client, "content")
+        ask(_socket(valkey), b"FLUSHALL\r\n")
+        await track(node, "puzzled", 2)
+        second = await hear(client)
+        assert (second["type"], second["recovered"], second["offset"]) == ("welcome", False, 1)
+        assert second["epoch"] != first["epoch"]
+        assert second["slots"] == {}
+        assert [prompt["message"] for prompt in second["prompts"]] == ["help"]
+        await track(node, "greeted", 3)
+        assert (await hear(client))["offset"] == 2
+
+
+async def test_a_position_older_than_what_is_kept_gets_a_snapshot(node: Node) -> None:
+    async with node.dial() as client:
+        first = await greet(client, "ada")
+    await track(node, "greeted", *range(1_500))
+    async with node.dial() as client:
+        again = await greet(client, "ada", epoch=first["epoch"], offset=1)
+    assert (again["recovered"], again["offset"]) == (False, 1_500)
+    assert again["slots"]["top"]["title"] == "Hello 1499"
+
+
+async def test_a_reader_that_fell_behind_reads_on_from_the_store_and_misses_nothing(node: Node) -> None:
+    async with node.dial(max_queue=1) as client:
+        await greet(client, "ada")
+        client.transport.pause_reading()
+        await track(node, "greeted", *range(800), padding="x" * 4_000)
+        (connection,) = node.live.hub.connections()
+        assert connection.stale
+        assert sum(len(out.data) for out in connection._pending) < 2 * 64 * 1024
+        client.transport.resume_reading()
+        offsets = [(await hear(client, "content"))["offset"] for _ in range(800)]
+    assert offsets == list(range(1, 801))
+
+
+async def test_a_reader_that_fell_behind_what_is_kept_gets_a_snapshot(node: Node) -> None:
+    async with node.dial(max_queue=1) as client:
+        await greet(client, "ada")
+        client.transport.pause_reading()
+        await track(node, "greeted", *range(1_600), padding="x" * 4_000)
+        client.transport.resume_reading()
+        last, welcomes = 0, 0
+        while last < 1_600:
+            message = await hear(client, "content", "welcome")
+            assert message["type"] == "welcome" or message["offset"] == last + 1
+            welcomes += message["type"] == "welcome"
+            last = message["offset"]
+    assert welcomes == 1
+
+
+async def test_leaving_the_last_connection_stops_listening(node: Node) -> None:
+    async with node.dial() as one, node.dial() as two:
+        await greet(one, "ada")
+        await greet(two, "ada")
+        await two.close()
+        await eventually(lambda: _connections(node), 1)
+        assert await node.store.enlisted("t-a") == ["ada"]
+        await say(one, "track", id="e", name="greeted")
+        await hear(one, "ack")
+    await eventually(lambda: node.store.enlisted("t-a"), [])
+    assert not node.live.hub.has("ada")
+
+
+async def test_many_users_come_and_go_at_once(start: Start) -> None:
+    nodes = [await start("t-a"), await start("t-b")]
+
+    async def visit(number: int) -> None:
+        async with nodes[number % 2].dial() as client:
+            await greet(client, f"user-{number % 10}")
+            await say(client, "track", id=f"e{number}", name="greeted", properties={"n": number})
+            while (await hear(client, "ack"))["up_to"] != f"e{number}":
+                pass
+
+    await asyncio.gather(*(visit(number) for number in range(100)))
+    for node in nodes:
+        await eventually(lambda node=node: node.store.enlisted(node.runner.node), [])  # type: ignore[misc]
+        await node.runner.drain()
+    for user in range(10):
+        state = await nodes[0].runner.read(f"user-{user}")
+        assert state.connections == {}
+        assert state.offset == 10
+
+
+async def _connections(node: Node) -> int:
+    return len(node.live.hub.connections())
+
+
+def _socket(valkey: Embedded) -> Path:
+    return Path(valkey.url.removeprefix("unix://"))
+
+
+@pytest.mark.parametrize(
+    ("until", "over"), [(None, False), ("2027-01-15T08:00:00.001Z", False), ("2027-01-15T08:00:00.000Z", True)]
+)
+def test_prompts_expire(until: str | None, over: bool) -> None:
+    prompt = Prompt(offset=1, id="p", message="m", kind="modal", expires_at=until)
+    assert expired(encode(prompt), Clock().now) is over
+    assert not expired(b'{"type":"withdraw"}', Clock().now)

@@ -1,0 +1,135 @@
+"""Who lives: silence judged by one's own clock, the dead cleared away, debts paid."""
+
+from __future__ import annotations
+
+import pytest
+
+from handrail.core.events import Connected, Disconnected
+from handrail.live.presence import SILENCE, Presence, name_node
+from handrail.runner import Runner
+from handrail.store import MemoryStore, Shelf, StoreDown
+from nodes import PROGRAM, Clock
+
+
+class Process:
+    def __init__(self, shelf: Shelf, node: str, store: MemoryStore | None = None) -> None:
+        self.node = node
+        self.store = store or MemoryStore(shelf)
+        self.runner = Runner(self.store, lambda: PROGRAM, Clock(), node)
+        self.seconds = 0.0
+        self.recalled = 0
+        self.presence = Presence(self.runner, recall=self._recall, monotonic=lambda: self.seconds)
+
+    def _recall(self) -> None:
+        self.recalled += 1
+
+    async def connect(self, user: str) -> None:
+        await self.store.enlist(self.node, user)
+        event = Connected(id=f"{self.node}-{user}", at=0, connection=f"c-{self.node}", node=self.node)
+        await self.runner.submit(user, event)
+
+    async def connections(self, user: str) -> list[str]:
+        return list((await self.runner.read(user)).connections)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+async def test_a_process_that_falls_silent_is_cleared_away(shelf: Shelf) -> None:
+    dead, alive = Process(shelf, "t-dead"), Process(shelf, "t-alive")
+    await dead.presence.beat()
+    await dead.connect("ada")
+    await alive.connect("ada")
+    for alive.seconds in (0.0, 4.0, SILENCE):
+        await alive.presence.beat()
+        assert alive.presence.nodes == {"t-alive", "t-dead"}
+    assert await alive.connections("ada") == ["c-t-dead", "c-t-alive"]
+    alive.seconds = SILENCE + 0.1
+    await alive.presence.beat()
+    assert await alive.connections("ada") == ["c-t-alive"]
+    assert alive.presence.alone
+    assert await alive.store.enlisted("t-dead") == []
+    assert list(await alive.store.nodes()) == ["t-alive"]
+
+
+async def test_a_process_with_a_wrong_clock_is_not_taken_for_dead(shelf: Shelf) -> None:
+    odd, alive = Process(shelf, "t-odd"), Process(shelf, "t-alive")
+    clock = odd.runner.clock
+    assert isinstance(clock, Clock)
+    clock.now -= 3_600_000
+    for alive.seconds in range(0, 60, 2):
+        clock.now += 2_000
+        await odd.presence.beat()
+        await alive.presence.beat()
+    assert alive.presence.nodes == {"t-alive", "t-odd"}
+
+
+async def test_a_process_taken_for_dead_calls_its_clients_back(shelf: Shelf) -> None:
+    process = Process(shelf, "t-a")
+    await process.presence.beat()
+    await process.presence.beat()
+    assert process.recalled == 0
+    await process.store.forget_node("t-a")
+    await process.presence.beat()
+    assert process.recalled == 1
+    await process.presence.beat()
+    assert process.recalled == 1
+
+
+class Flaky(MemoryStore):
+    away = False
+
+    async def nodes(self) -> dict[str, int]:
+        if self.away:
+            raise StoreDown
+        return await super().nodes()
+
+
+async def test_time_in_which_the_store_was_away_is_nobodys_silence(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Flaky(shelf)
+    other, process = Process(shelf, "t-b"), Process(shelf, "t-a", store)
+    await other.presence.beat()
+
+    class Enough(Exception):
+        pass
+
+    async def sleep(seconds: float) -> None:
+        process.seconds += 8
+        store.away = process.seconds == 8
+        if process.seconds > 16:
+            raise Enough
+
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    with pytest.raises(Enough):
+        await process.presence.run()
+    assert process.presence.nodes == {"t-a", "t-b"}
+    assert "t-b" in await store.nodes()
+
+
+async def test_a_departure_that_could_not_be_stored_is_made_up_for(shelf: Shelf) -> None:
+    process = Process(shelf, "t-a")
+    await process.connect("ada")
+    process.presence.owe("ada", Disconnected(id="d", at=0, connection="c-t-a"))
+    await process.presence.beat()
+    assert await process.connections("ada") == []
+
+
+async def test_leaving_gives_up_the_name_unless_something_is_still_held(shelf: Shelf) -> None:
+    process = Process(shelf, "t-a")
+    await process.presence.beat()
+    await process.store.enlist("t-a", "ada")
+    await process.presence.leave()
+    assert list(await process.store.nodes()) == ["t-a"]
+    await process.store.delist("t-a", "ada")
+    await process.presence.leave()
+    assert await process.store.nodes() == {}
+
+
+def test_names_say_who_keeps_timers() -> None:
+    assert name_node(timers=True).startswith("t-")
+    assert name_node(timers=False).startswith("w-")
+    assert name_node(timers=True) != name_node(timers=True)

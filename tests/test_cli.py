@@ -1,0 +1,259 @@
+"""The command line, as real processes: what it prints, how it exits, how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RULES = """\
+trigger: greet
+when: {event: greeted}
+then: [{prompt: hello}]
+---
+message: hello
+kind: toast
+title: Hello
+"""
+TEST = """\
+test: a greeting is answered
+timeline:
+  - {at: 1s, event: greeted}
+  - {at: 1s, expect: [{prompt: hello}]}
+"""
+STOPS_WITHIN = 6.0
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "greet.yaml").write_text(RULES)
+    return tmp_path
+
+
+def handrail(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "handrail", *arguments],
+        cwd=folder,
+        env=clean() | environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def serve(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "handrail", "serve", "--port", "0", *arguments],
+            cwd=folder,
+            env=clean() | environ,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield serve
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def where(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert found, line
+    return found.group()
+
+
+def ask(url: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=10) as answer:
+        return json.load(answer)
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return met
+
+
+# --- check and test -------------------------------------------------------------------------------------------------
+
+
+def test_check_says_that_good_rules_are_fine(folder: Path) -> None:
+    (folder / "rules" / "greet.test.yaml").write_text(TEST)
+    done = handrail(folder, "check", "rules")
+    assert (done.returncode, done.stdout) == (0, "1 file, 1 trigger, 1 test: fine\n")
+
+
+def test_check_prints_every_problem_with_its_place(folder: Path) -> None:
+    (folder / "rules" / "bad.yaml").write_text("trigger: a\nwhen: {evnt: x}\nthen: [{prompt: helo}]\n---\nmesage: b\n")
+    done = handrail(folder, "check", "rules")
+    assert done.returncode == 1
+    places = [re.match(r"rules/bad\.yaml:(\d+):\d+: .", line) for line in done.stdout.splitlines()]
+    assert [int(place.group(1)) for place in places if place] == [2, 3, 5]
+
+
+def test_check_for_programs_and_for_github(folder: Path) -> None:
+    (folder / "rules" / "bad.yaml").write_text("mesage: b\n")
+    done = handrail(folder, "check", "rules", "--format", "json")
+    (problem,) = json.loads(done.stdout)
+    assert (done.returncode, problem["path"], problem["line"], problem["column"]) == (1, "rules/bad.yaml", 1, 1)
+    done = handrail(folder, "check", "rules", "--format", "github")
+    assert done.stdout.startswith("::error file=rules/bad.yaml,line=1,col=1::")
+
+
+def test_test_runs_the_tests_beside_the_rules(folder: Path) -> None:
+    (folder / "rules" / "greet.test.yaml").write_text(TEST)
+    done = handrail(folder, "test", "rules")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 test, 0 failed")
+    (folder / "rules" / "greet.test.yaml").write_text(TEST.replace("expect: [{prompt: hello}]", "expect: []"))
+    done = handrail(folder, "test", "rules")
+    assert done.returncode == 1
+    assert "FAILED  rules/greet.test.yaml:1  a greeting is answered" in done.stdout
+    assert done.stdout.splitlines()[-1] == "1 test, 1 failed"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["check", "nowhere"],
+        ["check", "rules", "--format", "xml"],
+        ["test", "nowhere"],
+        ["nonsense"],
+        ["serve", "--rules", "nowhere"],
+        ["serve", "--port", "70000"],
+        ["serve", "--role", "boss"],
+        ["serve", "--role", "worker"],
+        ["serve", "--redis", "redis://127.0.0.1:1"],
+    ],
+)
+def test_a_wrong_call_is_two_and_one_clear_word(folder: Path, call: list[str]) -> None:
+    done = handrail(folder, *call)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- serve ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_the_settings(folder: Path) -> None:
+    shown = handrail(folder, "serve", "--help").stdout
+    for name in ("HANDRAIL_REDIS_URL", "HANDRAIL_CLIENT_SECRET", "HANDRAIL_ORIGINS", "--workers"):
+        assert name in shown
+
+
+def test_off_loopback_it_refuses_and_names_what_is_missing(folder: Path) -> None:
+    done = handrail(folder, "serve", "--host", "0.0.0.0", HANDRAIL_WRITE_KEY="w")
+    assert done.returncode == 2
+    for name in ("HANDRAIL_CLIENT_SECRET", "HANDRAIL_ADMIN_KEY", "HANDRAIL_ORIGINS"):
+        assert name in done.stderr
+    assert "HANDRAIL_WRITE_KEY" not in done.stderr
+    assert not (folder / ".handrail").exists()
+
+
+def test_a_port_in_use_is_one_clear_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = handrail(folder, "serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "in use" in done.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_cleanly_with_streams_open_and_comes_back_with_its_data(start: Start, stop: signal.Signals) -> None:
+    process = start()
+    url = where(process)
+    assert ask(f"{url}/readyz")["ready"] is True
+    assert ask(f"{url}/v1/track", {"userId": "ann", "event": "greeted", "messageId": "m1"}) == {"success": True}
+    helpers = children(process.pid)
+    with urllib.request.urlopen(f"{url}/updates/sse?user_id=ann", timeout=10) as stream:
+        assert stream.readline().startswith(b"event: welcome")
+        os.kill(process.pid, stop)
+        assert b"event: bye" in stream.read()
+    assert process.wait(STOPS_WITHIN) == 0
+    assert all(gone(pid) for pid in helpers)
+    url = where(start())
+    with urllib.request.urlopen(f"{url}/updates/sse?user_id=ann", timeout=10) as stream:
+        welcome = json.loads([stream.readline() for _ in range(3)][2].removeprefix(b"data: "))
+    assert [prompt["message"] for prompt in welcome["prompts"]] == ["hello"]
+
+
+def test_several_processes_serve_one_store_and_end_together(start: Start) -> None:
+    process = start("--workers", "2")
+    url = where(process)
+    for index in range(20):
+        assert ask(f"{url}/v1/track", {"userId": f"u{index}", "event": "greeted"}) == {"success": True}
+    helpers = children(process.pid)
+    assert len(helpers) >= 3  # two servers and the store
+    process.terminate()
+    assert process.wait(STOPS_WITHIN) == 0
+    assert all(gone(pid) for pid in helpers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not tell children")
+def test_nothing_outlives_a_parent_that_was_killed(start: Start) -> None:
+    process = start("--workers", "2")
+    where(process)
+    helpers = children(process.pid)
+    process.kill()
+    process.wait()
+    assert wait_for(lambda: all(gone(pid) for pid in helpers), STOPS_WITHIN)
+
+
+def test_a_saved_rule_is_live_within_a_second_in_every_process(start: Start, folder: Path) -> None:
+    url = where(start("--workers", "2"))
+    before = ask(f"{url}/readyz")["rules"]["version"]
+    (folder / "rules" / "more.yaml").write_text(RULES.replace("greet", "welcome").replace("hello", "hey"))
+    versions: list[str] = []
+
+    def everywhere() -> bool:
+        versions.append(ask(f"{url}/readyz")["rules"]["version"])
+        return len(versions) > 8 and before not in versions[-8:]
+
+    assert wait_for(everywhere, 5)
+    (folder / "rules" / "more.yaml").write_text("mesage: x\n")
+    assert wait_for(lambda: bool(ask(f"{url}/readyz")["rules"]["problems"]), 5)
+    report = ask(f"{url}/readyz")
+    assert report["ready"] is True
+    assert report["rules"]["version"] == versions[-1]

@@ -1,0 +1,109 @@
+"""The live rules of a process: read, watched, kept while what replaces them is bad."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from handrail.rulebook import Rulebook, is_test, read_sources
+
+GOOD = "trigger: {name}\nwhen: {{event: x}}\nthen: [{{set: {{seen: true}}}}]\n"
+WITHIN = 5.0  # a bound for a busy machine; on a free one it takes a fifth of a second
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "b.yaml").write_text(GOOD.format(name="b"))
+    return tmp_path
+
+
+@asynccontextmanager
+async def watching(folder: Path) -> AsyncIterator[tuple[Rulebook, asyncio.Event]]:
+    changed = asyncio.Event()
+    book = Rulebook((folder,), {}, on_change=changed.set)
+    book.read()
+    task = asyncio.create_task(book.watch())
+    await asyncio.sleep(0)
+    yield book, changed
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def until_changed(changed: asyncio.Event) -> None:
+    async with asyncio.timeout(WITHIN):
+        await changed.wait()
+    changed.clear()
+
+
+def test_rules_are_files_in_order_of_path_without_tests(folder: Path) -> None:
+    (folder / "deep" / "a.yaml").write_text("")
+    (folder / "b.test.yaml").write_text("")
+    (folder / "notes.txt").write_text("")
+    assert sorted(read_sources(folder).texts) == [(folder / name).as_posix() for name in ("b.yaml", "deep/a.yaml")]
+    assert is_test(folder / "b.test.yaml")
+
+
+def test_an_aside_comes_after_all_others(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    aside = tmp_path_factory.mktemp("aside")
+    (aside / "0.yaml").write_text("")
+    assert sorted(read_sources(folder, aside).texts)[-1].endswith("/0.yaml")
+
+
+def test_a_bad_file_keeps_the_last_good_set(folder: Path) -> None:
+    book = Rulebook((folder,), {})
+    assert book.read()
+    version = book.version
+    (folder / "deep" / "bad.yaml").write_text("trigger: [\n")
+    assert not book.read()
+    assert (book.loaded, book.version, list(book.program.triggers)) == (True, version, ["b"])
+    assert "bad.yaml" in str(book.problems[0])
+    (folder / "deep" / "bad.yaml").write_text(GOOD.format(name="c"))
+    assert book.read()
+    assert (sorted(book.program.triggers), book.problems) == (["b", "c"], ())
+    assert book.version != version
+
+
+def test_a_start_with_faults_has_no_rules_and_says_so(folder: Path) -> None:
+    (folder / "b.yaml").write_bytes(b"\xff")
+    book = Rulebook((folder,), {})
+    assert not book.read()
+    assert (book.loaded, book.version, book.triggers) == (False, "", 0)
+    assert "UTF-8" in book.problems[0].message
+
+
+def test_the_same_files_make_the_same_version(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    first, second = Rulebook((folder,), {}), Rulebook((folder,), {})
+    assert first.read()
+    assert second.read()
+    assert not second.read()
+    assert first.version == second.version
+
+
+async def test_new_changed_and_removed_files_go_live(folder: Path) -> None:
+    async with watching(folder) as (book, changed):
+        (folder / "deep" / "c.yaml").write_text(GOOD.format(name="c"))
+        await until_changed(changed)
+        assert sorted(book.program.triggers) == ["b", "c"]
+        (folder / "deep" / "c.yaml").write_text(GOOD.format(name="d"))
+        await until_changed(changed)
+        assert sorted(book.program.triggers) == ["b", "d"]
+        (folder / "deep" / "c.yaml").unlink()
+        await until_changed(changed)
+        assert sorted(book.program.triggers) == ["b"]
+
+
+async def test_what_changed_before_the_watch_began_is_seen(folder: Path) -> None:
+    changed = asyncio.Event()
+    book = Rulebook((folder,), {}, on_change=changed.set)
+    book.read()
+    (folder / "b.yaml").write_text(GOOD.format(name="z"))
+    task = asyncio.create_task(book.watch())
+    await until_changed(changed)
+    assert list(book.program.triggers) == ["z"]
+    task.cancel()

@@ -1,0 +1,248 @@
+"""Taking turns: batches, one commit each, conflicts, a store that goes away, faulty rules, what is told and when."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from handrail.core.events import Alarm, Connected, Identify, Track
+from handrail.core.program import Program
+from handrail.runner import Committed, Runner
+from handrail.store import Commit, Embedded, MemoryStore, RedisStore, Shelf, StoreDown
+from handrail.store.protocol import Store
+from nodes import PROGRAM, Clock, program_of
+
+
+class Watched(MemoryStore):
+    """The store in memory, with its commits counted, and able to be away."""
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        super().__init__(shelf)
+        self.commits: list[Commit] = []
+        self.away = 0  # commits that fail before they are written
+        self.mute = 0  # commits that are written and whose reply is lost
+
+    async def commit(self, commit: Commit) -> bool:
+        if self.away:
+            self.away -= 1
+            raise StoreDown
+        await asyncio.sleep(0)
+        done = await super().commit(commit)
+        if done:
+            self.commits.append(commit)
+        if self.mute:
+            self.mute -= 1
+            raise StoreDown
+        return done
+
+
+class Desk:
+    """A runner on a store, and what it told."""
+
+    def __init__(self, store: Store, program: Program = PROGRAM, node: str = "t-a") -> None:
+        self.clock = Clock()
+        self.told: list[Committed] = []
+        self.runner = Runner(store, lambda: program, self.clock, node, self.told.append)
+
+    def track(self, name: str, identity: str) -> asyncio.Future[Any]:
+        event = Track(id=identity, name=name, at=self.clock(), properties={"n": identity})
+        return self.runner.submit("ada", event)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def desk(watched: Watched) -> Desk:
+    return Desk(watched)
+
+
+async def test_an_event_is_committed_before_anybody_is_told(desk: Desk, watched: Watched) -> None:
+    outcome = await desk.track("greeted", "e1")
+    assert {type(effect).__name__ for effect in outcome.effects} == {"Decision", "Push"}
+    assert not outcome.duplicate
+    (commit,) = watched.commits
+    assert (commit.expected, commit.state.version, commit.state.offset) == (0, 1, 1)
+    assert [offset for offset, _ in commit.frames] == [1]
+    assert commit.seen == (("e1", desk.clock()),)
+    assert [(told.user, told.state, told.frames, told.alarm) for told in desk.told] == [
+        ("ada", commit.state, commit.frames, commit.alarm)
+    ]
+    line = msgspec.json.decode(commit.log[0])
+    assert (line["user"], line["event"]["type"], line["event"]["name"]) == ("ada", "track", "greeted")
+    assert [decision["trigger"] for decision in line["decisions"]] == ["greet"]
+    assert [(entry["trigger"], entry["outcome"]) for entry in line["trace"]] == [("greet", "fired")]
+
+
+async def test_what_arrives_while_a_write_is_under_way_joins_the_next(desk: Desk, watched: Watched) -> None:
+    first = desk.track("greeted", "e0")
+    await asyncio.sleep(0)
+    rest = [desk.track("greeted", f"e{n}") for n in range(1, 100)]
+    await asyncio.gather(first, *rest)
+    assert [len(commit.seen) for commit in watched.commits] == [1, 99]
+    assert [offset for commit in watched.commits for offset, _ in commit.frames] == list(range(1, 101))
+    assert (await desk.runner.read("ada")).version == 2
+
+
+async def test_an_id_is_applied_once_within_a_batch_and_after_it(desk: Desk, watched: Watched) -> None:
+    outcomes = await asyncio.gather(*(desk.track("greeted", "same") for _ in range(3)))
+    again = await desk.track("greeted", "same")
+    assert [outcome.duplicate for outcome in [*outcomes, again]] == [False, True, True, True]
+    assert len(watched.commits) == 1
+    assert watched.commits[0].state.offset == 1
+
+
+async def test_an_id_is_applied_once_by_two_processes(memory_store: MemoryStore) -> None:
+    one, two = Desk(memory_store, node="t-a"), Desk(MemoryStore(memory_store.shelf), node="t-b")
+    outcomes = await asyncio.gather(*(desk.track("greeted", f"e{n}") for n in range(50) for desk in (one, two)))
+    assert sum(outcome.duplicate for outcome in outcomes) == 50
+    assert (await one.runner.read("ada")).offset == 50
+
+
+async def test_after_a_conflict_the_event_is_decided_on_the_stored_state(memory_store: MemoryStore) -> None:
+    one, two = Desk(memory_store), Desk(MemoryStore(memory_store.shelf))
+    await one.track("greeted", "e1")
+    await two.track("greeted", "e2")
+    await one.track("greeted", "e3")
+    assert [told.state.offset for told in one.told] == [1, 3]
+    assert [told.frames[0][0] for told in one.told] == [1, 3]
+
+
+async def test_while_the_store_is_away_the_event_waits(desk: Desk, watched: Watched) -> None:
+    watched.away = 2
+    outcome = await desk.track("greeted", "e1")
+    assert not outcome.duplicate
+    assert len(watched.commits) == 1
+
+
+async def test_a_write_whose_reply_was_lost_is_not_repeated_but_told(desk: Desk, watched: Watched) -> None:
+    watched.mute = 1
+    outcome = await desk.track("greeted", "e1")
+    assert outcome.duplicate
+    assert len(watched.commits) == 1
+    assert [(told.state.offset, told.frames) for told in desk.told] == [(1, ())]
+
+
+async def test_when_the_store_stays_away_the_event_fails_and_may_come_again(
+    desk: Desk, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.runner.PATIENCE", -1.0)
+    watched.away = 1
+    with pytest.raises(StoreDown):
+        await desk.track("greeted", "e1")
+    assert not desk.told
+    assert not (await desk.track("greeted", "e1")).duplicate
+
+
+async def test_a_fresh_user_keeps_its_epoch_from_the_welcome_on(desk: Desk, watched: Watched) -> None:
+    state = await desk.runner.read("ada")
+    watched.away = 1
+    await desk.track("greeted", "e1")
+    assert (await desk.runner.read("ada")).epoch == state.epoch
+
+
+async def test_lost_data_begin_a_new_epoch(desk: Desk, watched: Watched) -> None:
+    await desk.track("greeted", "e1")
+    before = desk.told[-1].state
+    watched.shelf.states.clear()
+    watched.shelf.outboxes.clear()
+    watched.shelf.seen.clear()
+    await desk.track("greeted", "e2")
+    after = desk.told[-1].state
+    assert (after.version, after.offset) == (1, 1)
+    assert after.epoch != before.epoch
+
+
+class Faulty:
+    """A program whose triggers on one event name cannot be evaluated."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._program, name)
+        return Trap(value) if name == "counters_by_event" else value
+
+
+class Trap(dict[str, Any]):
+    def get(self, key: str, default: Any = None) -> Any:
+        if key == "event:poison":
+            raise ZeroDivisionError
+        return super().get(key, default)
+
+
+async def test_an_event_that_cannot_be_decided_fails_alone(watched: Watched) -> None:
+    program: Any = Faulty(PROGRAM)
+    desk = Desk(watched, program)
+    first = desk.track("greeted", "e0")
+    await asyncio.sleep(0)
+    before, poison, after = desk.track("greeted", "e1"), desk.track("poison", "e2"), desk.track("greeted", "e3")
+    await asyncio.gather(first, before, after)
+    with pytest.raises(ZeroDivisionError):
+        await poison
+    assert [len(commit.log) for commit in watched.commits] == [1, 2]
+
+
+async def test_an_alarm_always_moves_its_timer_and_is_logged_only_if_it_did_something(
+    desk: Desk, watched: Watched
+) -> None:
+    await desk.track("greeted", "e1")
+    await desk.runner.submit("ada", Alarm(at=desk.clock()))
+    assert len(watched.commits) == 2
+    assert watched.commits[1].log == ()
+    assert watched.commits[1].alarm == watched.commits[0].alarm
+
+
+async def test_the_alarm_written_is_the_idle_deadline(desk: Desk, watched: Watched) -> None:
+    event = Connected(id="c", at=desk.clock(), connection="c-1", node="t-a")
+    await desk.runner.submit("ada", event)
+    assert watched.commits[0].alarm == desk.clock() + 180_000
+    assert await watched.due(desk.clock() + 180_000) == [(desk.clock() + 180_000, "ada")]
+
+
+async def test_webhook_calls_become_jobs_of_the_same_commit(watched: Watched) -> None:
+    program = program_of(
+        """
+trigger: mail
+when: {event: asked}
+then: [{webhook: hook, data: {n: 1}}]
+---
+webhook: hook
+url: https://example.com/hook
+"""
+    )
+    desk = Desk(watched, program)
+    await desk.track("asked", "e1")
+    (job,) = watched.commits[0].jobs
+    assert (job.user, job.webhook, job.created) == ("ada", "hook", desk.clock())
+    assert msgspec.json.decode(job.body)
+    assert [claimed.id for claimed in await watched.claim_jobs(desk.clock(), 1_000)] == [job.id]
+
+
+async def test_many_users_at_once_on_the_real_store(store: RedisStore, valkey: Embedded) -> None:
+    other = await RedisStore.connect(valkey.url)
+    one, two = Desk(store, node="t-a"), Desk(other, node="t-b")
+    futures = [
+        desk.runner.submit(f"user-{n % 20}", Identify(id=f"e{n}", at=desk.clock(), traits={f"t{n // 20}": n}))
+        for n in range(400)
+        for desk in (one, two)
+    ]
+    outcomes = await asyncio.gather(*futures)
+    assert sum(outcome.duplicate for outcome in outcomes) == 400
+    for user in range(20):
+        state = await one.runner.read(f"user-{user}")
+        assert state.traits == {f"t{n}": n * 20 + user for n in range(20)}
+        assert len(state.seen) == 20
+    await other.close()
+
+
+async def test_drain_waits_for_what_was_submitted(desk: Desk, watched: Watched) -> None:
+    futures = [desk.runner.submit(f"u{n}", Identify(id=f"e{n}", at=0, traits={})) for n in range(10)]
+    await desk.runner.drain()
+    assert all(future.done() for future in futures)
+    assert len(watched.commits) == 10
