@@ -2,6 +2,7 @@
 # make test                       install what the tests need and run every test, Python and browser
 # make install                    make .venv and stop
 # make check                      what a change must pass: format, lint, types, tests
+# make bench                      measure the server, some minutes (ARGS='step timers' for some parts only)
 # make lock                       choose dependency versions anew
 
 PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 ARGS ?=
 
-.PHONY: run test install check lint lock node-test clean
+.PHONY: run test install check lint bench lock node-test clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -55,6 +56,8 @@ client_js/node_modules/.installed: client_js/package-lock.json $(VENV)/.tested
 	@touch $@
 
 check: lint test
+
+bench: $(VENV)/.installed ; @$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(VENV)/.tested
 	echo 'hatchling>=1.27' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate -o requirements.lock pyproject.toml -

@@ -24,7 +24,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
 
 
 def main(names: list[str]) -> int:
-    shown, progress = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
+    shown, progress = Console(width=None if sys.stdout.isatty() else 118), Console(stderr=True)
     unknown = [name for name in names if name not in PARTS]
     if unknown or sys.platform != "linux":
         progress.print(f"no such part: {unknown[0]}" if unknown else "the benchmarks read /proc: they need Linux")
@@ -66,7 +66,8 @@ def _preamble() -> list[str]:
 def _table() -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("part", "what", "median", "min – max of the rounds", "goal", ""):
-        table.add_column(heading, justify="right" if heading == "median" else "left", no_wrap=heading != "what")
+        words = heading in ("what", "min – max of the rounds")  # figures are never broken or cut
+        table.add_column(heading, justify="right" if heading == "median" else "left", no_wrap=not words)
     return table
 
 
@@ -77,4 +78,7 @@ def _fill(table: Table, part: str, rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # everything that was started has been stopped
+        sys.exit(130)

@@ -44,7 +44,8 @@ class Client(asyncio.Protocol):
         self.closed = True
         for future in self._arrivals.values():
             if not future.done():
-                future.set_exception(ConnectionError(f"the server closed the connection ({exc})"))
+                future.set_exception(ConnectionError(f"the server closed the connection ({exc or 'without a fault'})"))
+                future.exception()  # one that nobody awaits any more is no news
 
     def data_received(self, data: bytes) -> None:
         arrived = perf_counter()

@@ -36,7 +36,7 @@ def run() -> list[Row]:
         raise MeasurementFault(f"{CONNECTIONS:,} connections need more open files: ulimit -n {CONNECTIONS + FILES}")
     found = [_round() for _ in range(ROUNDS)]
     return [
-        row(f"idle WebSocket, memory each of {CONNECTIONS:,}", [kib for kib, _ in found], "KiB", places=1),
+        row(f"memory each, of {CONNECTIONS:,} idle", [kib for kib, _ in found], "KiB", places=1),
         row("  server CPU to connect", [us for _, us in found], "µs", places=0),
     ]
 

@@ -67,19 +67,22 @@ def serving(place: Ground, rules: str) -> Iterator[Server]:
             start_new_session=True,  # Ctrl-C is for us; the server goes when we say so
         )
     try:
-        yield Server(_port(process, place.folder / "server.log"), process.pid)
+        yield Server(_port(process), process.pid)
         if process.poll() is not None:
             raise MeasurementFault(f"the server ended while it was measured, with {process.returncode}")
+    except (MeasurementFault, ConnectionError, TimeoutError) as fault:
+        told = (place.folder / "server.log").read_text(errors="replace")[-2_000:]
+        raise MeasurementFault(f"{fault or 'no answer in time'}; the server's log ends:\n{told}") from fault
     finally:
         _stop(process)
 
 
-def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+def _port(process: subprocess.Popen[bytes]) -> int:
     assert process.stdout is not None
     for line in process.stdout:
         if found := GREETING.search(line.decode()):
             return int(found[1])
-    raise MeasurementFault(f"the server did not start:\n{log.read_text(errors='replace')[-2_000:]}")
+    raise MeasurementFault("the server did not start")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

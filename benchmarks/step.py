@@ -1,12 +1,14 @@
 """What deciding costs as rules grow: one event that five triggers concern, among 10 to 10,000 triggers.
 
-Each trigger tests the user's traits, a counter of its group of five, and the event; one of the five acts. The sizes
-take turns within every round, so that what disturbs the machine disturbs them alike.
+Each trigger tests the user's traits, a counter of its group of five, and the event; one of the five acts: it sets a
+trait, or shows a message made from a template. The sizes take turns within every round, so that what disturbs the
+machine disturbs them alike.
 """
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from time import process_time
 
 from benchmarks.figures import MeasurementFault, Row, row
@@ -18,7 +20,7 @@ from handrail.core.state import State
 
 SIZES = (10, 100, 1_000, 10_000)
 CONCERNED = 5
-A_FILE = 500  # triggers
+A_FILE = 500  # documents, about
 ROUNDS = 15
 STEPS = 400  # a round and size
 GOAL = 1.3
@@ -31,17 +33,36 @@ TRIGGER = """trigger: rule-{number}
 when: {{event: tried_{group}}}
 if: user.traits.plan == 'trial' && user.counters.tried_{group} >= 1 && event.properties.score > {least}
 then:
-  - set: {{reached: level-{number}}}
+  - {then}
 """
+SET = "set: {{reached: level-{number}}}"  # what even groups do
+SHOW = "content: {{slot: top, message: place}}"  # and odd ones
+MESSAGE = """message: place
+kind: inline
+title: "{{ user.traits.first_name | default('You') }} reached {{ event.properties.step }}"
+"""
+ACTS = ("sets a trait", "shows a message")
 
 
 def run() -> list[Row]:
-    programs, loading = {}, {}
+    programs: dict[int, Program] = {}
+    loading: dict[int, float] = {}
     for size in SIZES:
         start = process_time()
         programs[size] = _program(size)
         loading[size] = process_time() - start
-    inputs = {size: _input(program) for size, program in programs.items()}
+    rows: list[Row] = []
+    for group, act in enumerate(ACTS):
+        taken = _take_turns(programs, group)
+        rows += [row(f"{act}, of {size:,} triggers", taken[size], "µs", places=1) for size in SIZES]
+        ratios = [most / least for most, least in zip(taken[SIZES[-1]], taken[SIZES[0]], strict=True)]
+        rows.append(row(f"  {SIZES[-1]:,} to {SIZES[0]}", ratios, "×", below=GOAL))
+    return [*rows, *(Row(f"loading {size:,} triggers", f"{loading[size]:.2f} s") for size in SIZES[-2:])]
+
+
+def _take_turns(programs: Mapping[int, Program], group: int) -> dict[int, list[float]]:
+    """Microseconds a step in every round, by size."""
+    inputs = {size: _input(program, group) for size, program in programs.items()}
     taken: dict[int, list[float]] = {size: [] for size in SIZES}
     gc.collect()
     for number in range(ROUNDS + 1):
@@ -49,19 +70,12 @@ def run() -> list[Row]:
             found = _time(programs[size], *inputs[size])
             if number:  # the first round warms up
                 taken[size].append(found)
-    rows = []
-    for size in SIZES:
-        rows.append(row(f"step, {size:,} triggers", taken[size], "µs", places=1))
-        if size > SIZES[0]:
-            ratios = [mine / least for mine, least in zip(taken[size], taken[SIZES[0]], strict=True)]
-            rows.append(row(f"  to {SIZES[0]} triggers", ratios, "×", below=GOAL))
-    told = " · ".join(f"{size:,}: {seconds:.2f}" for size, seconds in loading.items())
-    return [*rows, Row("loading them", f"{loading[SIZES[-1]]:.1f} s", told)]
+    return taken
 
 
 def _program(size: int) -> Program:
-    documents = [_document(number) for number in range(size)]
-    files = range(0, size, A_FILE)
+    documents = [MESSAGE, *(_document(number) for number in range(size))]
+    files = range(0, len(documents), A_FILE)
     loaded = load({f"rules-{start:05}.yaml": "---\n".join(documents[start : start + A_FILE]) for start in files}, {})
     if loaded.program is None:
         raise MeasurementFault(f"the rules cannot be loaded: {loaded.problems[0]}")
@@ -71,13 +85,13 @@ def _program(size: int) -> Program:
 def _document(number: int) -> str:
     """Of each five triggers the first acts: the event's score is 10."""
     group, place = divmod(number, CONCERNED)
-    trigger = TRIGGER.format(number=number, group=group, least=9 + place)
+    then = (SHOW if group % 2 else SET).format(number=number)
+    trigger = TRIGGER.format(number=number, group=group, least=9 + place, then=then)
     return f"{GROUP.format(group=group)}---\n{trigger}" if place == 0 else trigger
 
 
-def _input(program: Program) -> tuple[State, Event]:
-    """A user in mid-session, and an event of the middle group."""
-    group = len(program.triggers) // CONCERNED // 2
+def _input(program: Program, group: int) -> tuple[State, Event]:
+    """A user in mid-session, and an event of the group."""
     state = engine.fresh(program, "u-1", "e-1", NOW)
     traits = {"plan": "trial", "first_name": "Ada", "email": "ada@example.com", "role": "admin", "team_size": 12}
     first: list[Event] = [
@@ -86,15 +100,15 @@ def _input(program: Program) -> tuple[State, Event]:
     ]
     for event in (*first, *(_tried(group, number) for number in range(20))):
         state = engine.step(program, state, event, NOW).state
-    event = _tried(group, 20)
+    event = _tried(group, 20, step="invite")
     outcomes = [line.outcome for line in engine.step(program, state, event, NOW).trace]
     if sorted(outcomes) != ["fired", *["not-met"] * (CONCERNED - 1)]:
         raise MeasurementFault(f"the event should concern {CONCERNED} triggers and fire one, but: {outcomes}")
     return state, event
 
 
-def _tried(group: int, number: int) -> Track:
-    return Track(id=f"m-{number}", name=f"tried_{group}", at=NOW, properties={"score": 10, "step": "workspace"})
+def _tried(group: int, number: int, step: str = "workspace") -> Track:
+    return Track(id=f"m-{number}", name=f"tried_{group}", at=NOW, properties={"score": 10, "step": step})
 
 
 def _time(program: Program, state: State, event: Event) -> float:

@@ -42,12 +42,12 @@ def run() -> list[Row]:
     with ground() as place, serving(place, RULES) as server:
         found = asyncio.run(_measure(place, server))
     rates, server_us, store_us, shares = zip(*found, strict=True)
-    busy = f"server {_percent(shares, 0)}, store {_percent(shares, 1)}, this client {_percent(shares, 2)} of a core"
+    busy = f"server {_percent(shares, 0)}, store {_percent(shares, 1)}, client {_percent(shares, 2)}"
     return [
-        row(f"{USERS} users without pause", rates, "events/s", places=0),
+        row(f"{USERS} users, no pause", rates, "events/s", places=0),
         row("  server CPU an event", server_us, "µs", places=0),
         row("  store CPU an event", store_us, "µs", places=0),
-        Row("  who was busy", "", busy),
+        Row("  share of a core", "", busy),
     ]
 
 

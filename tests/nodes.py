@@ -95,7 +95,7 @@ class Node:
 async def run_node(
     store: Store, clock: Callable[[], int], name: str, *, gate: Identity | None = None, stall: float = STALL
 ) -> AsyncIterator[Node]:
-    runner = Runner(store, lambda: PROGRAM, clock, name)
+    runner = Runner(store, lambda _user: PROGRAM, clock, name)
     live = Live(runner, gate or Identity(clock), stall=stall)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

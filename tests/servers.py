@@ -35,26 +35,27 @@ class Serve(Protocol):
 @asynccontextmanager
 async def served(store: Store, rules: Path, **given: Any) -> AsyncIterator[httpx2.AsyncClient]:
     settings = Settings.from_environ({}, rules=rules, **{"demo": False, **given})
-    async with (
-        listening(build(settings, store=store)) as url,
-        httpx2.AsyncClient(base_url=url, trust_env=False) as client,
-    ):
-        yield client
+    with bind("127.0.0.1", 0) as listener:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        async with (
+            listening(build(settings, store=store), listener) as url,
+            httpx2.AsyncClient(base_url=url, trust_env=False) as client,
+        ):
+            yield client
 
 
 @asynccontextmanager
-async def listening(application: Application) -> AsyncIterator[str]:
-    with bind("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(application, http="httptools", ws="websockets-sansio", log_config=None, lifespan="on")
-        server = uvicorn.Server(config)
-        server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # signals are pytest's
-        task = asyncio.create_task(_serve(server, listener))
-        while not server.started:
-            await asyncio.wait([task], timeout=0.01)
-            assert not task.done(), "the server ended before it began; the log says why"
-        yield address(listener)
-        server.should_exit = True
-        await task
+async def listening(application: Application, listener: socket.socket) -> AsyncIterator[str]:
+    config = uvicorn.Config(application, http="httptools", ws="websockets-sansio", log_config=None, lifespan="on")
+    server = uvicorn.Server(config)
+    server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # signals are pytest's
+    task = asyncio.create_task(_serve(server, listener))
+    while not server.started:
+        await asyncio.wait([task], timeout=0.01)
+        assert not task.done(), "the server ended before it began; the log says why"
+    yield address(listener)
+    server.should_exit = True
+    await task
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:

@@ -77,9 +77,12 @@ def start(folder: Path) -> Iterator[Start]:
 
     yield serve
     for process in started:
-        if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOPS_WITHIN)
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.wait()
+            process.wait()
         assert process.stdout is not None
         process.stdout.close()
 
@@ -212,7 +215,7 @@ def test_it_stops_cleanly_with_streams_open_and_comes_back_with_its_data(start: 
         os.kill(process.pid, stop)
         assert b"event: bye" in stream.read()
     assert process.wait(STOPS_WITHIN) == 0
-    assert all(gone(pid) for pid in helpers)
+    assert wait_for(lambda: all(gone(pid) for pid in helpers), 1)
     url = where(start())
     with urllib.request.urlopen(f"{url}/updates/sse?user_id=ann", timeout=10) as stream:
         welcome = json.loads([stream.readline() for _ in range(3)][2].removeprefix(b"data: "))
@@ -228,7 +231,7 @@ def test_several_processes_serve_one_store_and_end_together(start: Start) -> Non
     assert len(helpers) >= 3  # two servers and the store
     process.terminate()
     assert process.wait(STOPS_WITHIN) == 0
-    assert all(gone(pid) for pid in helpers)
+    assert wait_for(lambda: all(gone(pid) for pid in helpers), 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not tell children")

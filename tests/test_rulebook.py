@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def watching(folder: Path) -> AsyncIterator[tuple[Rulebook, asyncio.Event]]:
     changed = asyncio.Event()
-    book = Rulebook((folder,), {}, on_change=changed.set)
+    book = Rulebook(folder, {}, on_change=changed.set)
     book.read()
     task = asyncio.create_task(book.watch())
     await asyncio.sleep(0)
@@ -49,14 +49,8 @@ def test_rules_are_files_in_order_of_path_without_tests(folder: Path) -> None:
     assert is_test(folder / "b.test.yaml")
 
 
-def test_an_aside_comes_after_all_others(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    aside = tmp_path_factory.mktemp("aside")
-    (aside / "0.yaml").write_text("")
-    assert sorted(read_sources(folder, aside).texts)[-1].endswith("/0.yaml")
-
-
 def test_a_bad_file_keeps_the_last_good_set(folder: Path) -> None:
-    book = Rulebook((folder,), {})
+    book = Rulebook(folder, {})
     assert book.read()
     version = book.version
     (folder / "deep" / "bad.yaml").write_text("trigger: [\n")
@@ -71,14 +65,14 @@ def test_a_bad_file_keeps_the_last_good_set(folder: Path) -> None:
 
 def test_a_start_with_faults_has_no_rules_and_says_so(folder: Path) -> None:
     (folder / "b.yaml").write_bytes(b"\xff")
-    book = Rulebook((folder,), {})
+    book = Rulebook(folder, {})
     assert not book.read()
     assert (book.loaded, book.version, book.triggers) == (False, "", 0)
     assert "UTF-8" in book.problems[0].message
 
 
 def test_the_same_files_make_the_same_version(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    first, second = Rulebook((folder,), {}), Rulebook((folder,), {})
+    first, second = Rulebook(folder, {}), Rulebook(folder, {})
     assert first.read()
     assert second.read()
     assert not second.read()
@@ -100,7 +94,7 @@ async def test_new_changed_and_removed_files_go_live(folder: Path) -> None:
 
 async def test_what_changed_before_the_watch_began_is_seen(folder: Path) -> None:
     changed = asyncio.Event()
-    book = Rulebook((folder,), {}, on_change=changed.set)
+    book = Rulebook(folder, {}, on_change=changed.set)
     book.read()
     (folder / "b.yaml").write_text(GOOD.format(name="z"))
     task = asyncio.create_task(book.watch())

@@ -45,7 +45,7 @@ class Desk:
     def __init__(self, store: Store, program: Program = PROGRAM, node: str = "t-a") -> None:
         self.clock = Clock()
         self.told: list[Committed] = []
-        self.runner = Runner(store, lambda: program, self.clock, node, self.told.append)
+        self.runner = Runner(store, lambda _user: program, self.clock, node, self.told.append)
 
     def track(self, name: str, identity: str) -> asyncio.Future[Any]:
         event = Track(id=identity, name=name, at=self.clock(), properties={"n": identity})

@@ -1,5 +1,5 @@
 const FIRST_MS = 300;
-const LONGEST_MS = 30_000;
+const LONGEST_MS = 5_000; // so a page is back within seconds of its server
 
 /**
  * How long to wait before trying again: doubling, bounded, and spread so that many pages do not return at once.

@@ -12,6 +12,7 @@ export class Queue {
   /** @type {Entry[]} */
   #entries = [];
   #most;
+  #over = '';
 
   constructor(most = MOST) {
     this.#most = most;
@@ -31,6 +32,7 @@ export class Queue {
     const kept = new Promise((resolve, reject) => {
       this.#entries.push({ message, made: now, resolve: () => resolve(undefined), reject });
     });
+    if (this.#over) this.abandon(this.#over);
     kept.catch(() => {}); // a caller that does not look at the promise is not told of a loss by a global error
     if (this.#entries.length > this.#most) {
       this.#entries.shift()?.reject(new Error(`More than ${this.#most} events waited for a connection.`));
@@ -73,8 +75,12 @@ export class Queue {
     return this.#entries.find((entry) => entry.message.id === id)?.message;
   }
 
-  /** @param {string} reason */
+  /**
+   * Nothing will be sent any more, neither what is here nor what may still be added.
+   * @param {string} reason
+   */
   abandon(reason) {
+    this.#over = reason;
     for (const entry of this.#entries.splice(0)) entry.reject(new Error(reason));
   }
 }

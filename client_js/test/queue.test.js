@@ -56,5 +56,6 @@ test('what is abandoned is rejected', async () => {
   const kept = queue.add(event('a'), 0);
   queue.abandon('closed');
   await assert.rejects(kept, /closed/);
+  await assert.rejects(queue.add(event('b'), 0), /closed/);
   assert.equal(queue.size, 0);
 });

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -19,6 +18,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handrail.core.events import Alarm
+from handrail.core.program import Program
+from handrail.core.webhooks import Webhook
 from handrail.identity import Identity
 from handrail.live.live import Live
 from handrail.live.presence import name_node
@@ -79,11 +80,31 @@ def identify(settings: Settings, clock: Callable[[], int]) -> Identity:
     )
 
 
+class Shelf(Struct, frozen=True):
+    """The team's rules and, where the demo is on, the demo's own, which its visitors live by and nobody else."""
+
+    team: Rulebook
+    demo: Rulebook | None
+
+    @property
+    def books(self) -> list[Rulebook]:
+        return [self.team, self.demo] if self.demo else [self.team]
+
+    def program(self, user: str) -> Program:
+        return (self.demo if self.demo and demo.is_visitor(user) else self.team).program
+
+    def webhooks(self) -> Mapping[str, Webhook] | None:
+        """Those of all rules by name; None while the team's rules were never read without a fault."""
+        if not self.team.loaded:
+            return None
+        return {**(self.demo.program.webhooks if self.demo else {}), **self.team.program.webhooks}
+
+
 class Parts(Struct, frozen=True):
     """What one running process consists of."""
 
     store: Store
-    rulebook: Rulebook
+    rules: Shelf
     runner: Runner
     live: Live
     changed: asyncio.Event
@@ -128,7 +149,8 @@ class Application:
         """The server at work: everything is started inside, and stopped in the reverse order."""
         async with AsyncExitStack() as stack:
             parts = self._make(await self._open_store(stack))
-            parts.rulebook.read()
+            for book in parts.rules.books:
+                book.read()
             self._bare, self._http = self._mount(parts)
             stack.push_async_callback(parts.live.leave)
             loops = parts.live.tasks() | self._loops(parts)
@@ -148,23 +170,22 @@ class Application:
 
     def _make(self, store: Store) -> Parts:
         changed = asyncio.Event()
-        rulebook = Rulebook(self._rule_folders(), self._rule_environ(), on_change=changed.set)
+        rules = Shelf(
+            Rulebook(self.settings.rules, self._environ, on_change=changed.set),
+            Rulebook(demo.RULES, self._demo_environ(), on_change=changed.set) if self.settings.with_demo else None,
+        )
         node = name_node(timers=self.settings.role != "web")
-        runner = Runner(store, lambda: rulebook.program, self.clock, node)
-        return Parts(store, rulebook, runner, Live(runner, self.identity), changed)
+        runner = Runner(store, rules.program, self.clock, node)
+        return Parts(store, rules, runner, Live(runner, self.identity), changed)
 
-    def _rule_folders(self) -> tuple[Path, ...]:
-        return (self.settings.rules, demo.RULES) if self.settings.with_demo else (self.settings.rules,)
-
-    def _rule_environ(self) -> Mapping[str, str]:
+    def _demo_environ(self) -> Mapping[str, str]:
         """The demo's e-mails come back to this very server, whose address only it knows."""
-        if not self.settings.with_demo:
-            return self._environ
-        own = f"http://{self.settings.host}:{self.settings.port}/demo/inbox"
-        return {"HANDRAIL_DEMO_INBOX": own, "HANDRAIL_DEMO_SECRET": token_hex(24), **self._environ}
+        host, port = _own_address(self.settings)
+        inbox = f"http://{f'[{host}]' if ':' in host else host}:{port}/demo/inbox"
+        return {"HANDRAIL_DEMO_INBOX": inbox, "HANDRAIL_DEMO_SECRET": token_hex(24), **self._environ}
 
     def _mount(self, parts: Parts) -> tuple[dict[tuple[str, str], ASGIApp], ASGIApp]:
-        routes: list[BaseRoute] = [*health.routes(parts.store, parts.rulebook, lambda: self.draining)]
+        routes: list[BaseRoute] = [*health.routes(parts.store, parts.rules.team, lambda: self.draining)]
         bare: dict[tuple[str, str], ASGIApp] = {}
         if self.settings.role != "worker":
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
@@ -185,18 +206,19 @@ class Application:
 
     def _loops(self, parts: Parts) -> dict[str, Loop]:
         """What runs beside the live side, by name."""
-        loops: dict[str, Loop] = {"rules": parts.rulebook.watch, "refresh": lambda: _refresh(parts)}
+        loops: dict[str, Loop] = {f"rules-{number}": book.watch for number, book in enumerate(parts.rules.books)}
+        loops["refresh"] = lambda: _refresh(parts)
         if self.settings.role != "web":
             loops["webhooks"] = self._courier(parts).run
         return loops
 
     def _courier(self, parts: Parts) -> Courier:
-        rulebook = parts.rulebook
         courier = Courier(
             parts.store,
-            lambda: rulebook.program.webhooks if rulebook.loaded else None,
+            parts.rules.webhooks,
             clock=self.clock,
             allow_private=self.settings.webhook_allow_private,
+            own=_own_address(self.settings) if self.settings.with_demo else None,
         )
         parts.runner.on_commit(lambda committed: _poke(courier, committed))
         return courier
@@ -206,6 +228,10 @@ class Application:
         if not self.draining:
             self.draining = True
             await live.drain(within=GOODBYE_WITHIN)
+
+
+def _own_address(settings: Settings) -> tuple[str, int]:
+    return "127.0.0.1" if settings.host.lower() == "localhost" else settings.host.strip("[]"), settings.port
 
 
 def _poke(courier: Courier, committed: Committed) -> None:

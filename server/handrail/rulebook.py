@@ -1,4 +1,4 @@
-"""The rules that are live: read from folders, kept while they are good, read again when a file changes.
+"""The rules that are live: read from a folder, kept while they are good, read again when a file changes.
 
 A folder with a fault changes nothing: the last good program stays and the problems are told (log, `/readyz`, `check`).
 At the start there is no last good one: the server starts with an empty program and is not ready until the fault is
@@ -17,7 +17,8 @@ from msgspec import Struct
 from watchfiles import awatch
 
 from handrail.core.problems import Problem
-from handrail.core.rules import Loaded, Program, load
+from handrail.core.program import Program
+from handrail.core.rules import Loaded, load
 
 TEST_SUFFIX = ".test.yaml"
 DEBOUNCE_MS = 100
@@ -43,9 +44,9 @@ class Rulebook:
     """The live rules of one process. `on_change` is called, in the event loop, after a new program went live."""
 
     def __init__(
-        self, folders: tuple[Path, ...], environ: Mapping[str, str], *, on_change: Callable[[], None] = lambda: None
+        self, folder: Path, environ: Mapping[str, str], *, on_change: Callable[[], None] = lambda: None
     ) -> None:
-        self._folders = folders
+        self._folder = folder
         self._environ = environ
         self._on_change = on_change
         self._program = _empty_program()
@@ -72,8 +73,8 @@ class Rulebook:
         return len(self._program.triggers)
 
     def read(self) -> bool:
-        """Read the folders now; whether a new program went live."""
-        sources = read_sources(*self._folders)
+        """Read the folder now; whether a new program went live."""
+        sources = read_sources(self._folder)
         if sources.version == self._seen and not sources.unreadable:
             return False
         return self._adopt(sources, load_sources(sources, self._environ))
@@ -85,7 +86,7 @@ class Rulebook:
             await self._reread()
 
     async def _reread(self) -> None:
-        sources = await asyncio.to_thread(read_sources, *self._folders)
+        sources = await asyncio.to_thread(read_sources, self._folder)
         if sources.version == self._seen and not sources.unreadable:
             return
         loaded = await asyncio.to_thread(load_sources, sources, self._environ)
@@ -93,7 +94,7 @@ class Rulebook:
             self._on_change()
 
     def _changes(self) -> AsyncIterator[object]:
-        return awatch(*self._folders, debounce=DEBOUNCE_MS, step=25, ignore_permission_denied=True)
+        return awatch(self._folder, debounce=DEBOUNCE_MS, step=25, ignore_permission_denied=True)
 
     def _adopt(self, sources: Sources, loaded: Loaded) -> bool:
         self._seen = sources.version
@@ -109,14 +110,9 @@ class Rulebook:
         return True
 
 
-def read_sources(folder: Path, *asides: Path) -> Sources:
-    """The rule files of a folder (or a single file); tests (`*.test.yaml`) are left out.
-
-    Those of the asides come after all others, because their names begin with a tilde: rules are ordered by path.
-    """
-    own = {_shown(path): path for path in rule_files(folder)}
-    others = {f"~{aside.parent.name}/{path.name}": path for aside in asides for path in rule_files(aside)}
-    return _read_files(own | others)
+def read_sources(folder: Path) -> Sources:
+    """The rule files of a folder (or a single file); tests (`*.test.yaml`) are left out."""
+    return _read_files({_shown(path): path for path in rule_files(folder)})
 
 
 def read_tests(folder: Path) -> Sources:

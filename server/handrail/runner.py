@@ -75,12 +75,12 @@ _Waiting = tuple[Event, "asyncio.Future[Outcome]"]
 
 
 class Runner:
-    """`program` gives the rules in force, `clock` milliseconds since the epoch, `node` names this process."""
+    """`program` gives the rules that a user lives by, `clock` milliseconds since 1970, `node` names this process."""
 
     def __init__(
         self,
         store: Store,
-        program: Callable[[], Program],
+        program: Callable[[str], Program],
         clock: Callable[[], int],
         node: str,
         on_commit: Callable[[Committed], None] | None = None,
@@ -180,7 +180,7 @@ class Runner:
 
     def _decide(self, base: State, events: list[Event]) -> _Turn:
         turn = _Turn(base, base, [])
-        program, now = self.program(), self.clock()
+        program, now = self.program(base.user), self.clock()
         for event in events:
             if event.id and event.id in turn.state.seen:
                 turn.results.append(Outcome(id=event.id, duplicate=True))
@@ -199,7 +199,7 @@ class Runner:
         """True when the store has the turn. `doubtful`: an earlier try may have been written without our knowing."""
         done = [(event, result) for (event, _), result in zip(batch, turn.results, strict=True)]
         applied = [(event, result) for event, result in done if isinstance(result, Outcome) and not result.duplicate]
-        program = self.program()
+        program = self.program(user)
         if not _changed(turn, applied):
             if doubtful:
                 self._tell(Committed(user, turn.state, (), engine.alarm(program, turn.state)))
@@ -230,7 +230,7 @@ class Runner:
         )
 
     def _begin(self, user: str) -> State:
-        state = engine.fresh(self.program(), user, secrets.token_hex(8), self.clock())
+        state = engine.fresh(self.program(user), user, secrets.token_hex(8), self.clock())
         self._states.drop(user)
         self._states.keep(state)
         return state

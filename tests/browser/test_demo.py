@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx2
-from browser.conftest import Server, Tabs, Visit
 from playwright.sync_api import Page, expect
+
+from browser.stage import Server, Tabs, Visit
 
 # Counts what is drawn, from before the page's own scripts run.
 COUNT_PROMPTS = """
@@ -20,7 +21,8 @@ new MutationObserver((changes) => {
 # A network on which WebSockets do not get through: where they go, nobody answers them.
 NO_WEBSOCKETS = """
 const Real = WebSocket;
-window.WebSocket = class extends Real { constructor(_, names) { super(`${location.origin.replace('http', 'ws')}/nowhere`, names); } };
+const nowhere = `${location.origin.replace('http', 'ws')}/nowhere`;
+window.WebSocket = class extends Real { constructor(_, names) { super(nowhere, names); } };
 """
 
 
@@ -65,7 +67,9 @@ def test_what_is_dismissed_in_one_tab_goes_in_the_other(visit: Visit) -> None:
     banners[1].get_by_role("button", name="Close", exact=True).click()
     for banner in banners:
         expect(banner).to_have_count(0)
-    expect(first.locator(".stepper .current")).to_have_text(second.locator(".stepper .current").inner_text().replace("\n", ""))
+    expect(first.locator(".stepper .current")).to_have_text(
+        second.locator(".stepper .current").inner_text().replace("\n", "")
+    )
 
 
 def test_a_tech_savvy_profile_gets_the_advanced_options_at_once(visit: Visit) -> None:

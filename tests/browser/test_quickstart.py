@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browser.conftest import ROOT, Server, Tabs
 from playwright.sync_api import expect
 
+from browser.stage import ROOT, Server, Tabs, serve_pages
+
 QUICKSTART = ROOT / "examples" / "quickstart"
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture
@@ -28,12 +22,8 @@ def page_url(tmp_path: Path) -> Iterator[str]:
     assert page.count(":8000/") == 1
     (site / "index.html").write_text(page.replace(":8000/", f":{server.port}/"))
     server.start()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as files:
-        thread = threading.Thread(target=files.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{files.server_port}/"
-        files.shutdown()
-        thread.join()
+    with serve_pages(site) as url:
+        yield url
     server.stop()
 
 

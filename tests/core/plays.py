@@ -66,9 +66,7 @@ class Play:
         return self.take(Disconnected(id=self.next_id(), at=self.now, connection=tab))
 
     def activity(self, tab: str = "one", *, visible: bool = True, idle: str = "0s") -> list[str]:
-        event = Activity(
-            id=self.next_id(), at=self.now, connection=tab, visible=visible, idle_ms=parse_duration(idle)
-        )
+        event = Activity(id=self.next_id(), at=self.now, connection=tab, visible=visible, idle_ms=parse_duration(idle))
         return self.take(event)
 
     def hide(self, tab: str = "one") -> list[str]:

@@ -105,7 +105,9 @@ def prompted(play: Play, *spans: str) -> list[bool]:
 
 
 def test_the_policy_caps_prompts_over_all_triggers() -> None:
-    play = Play(rules(prompting(), prompting(name="q", on="walk", message="other"), policy="prompts: {limit: 2 per session}"))
+    play = Play(
+        rules(prompting(), prompting(name="q", on="walk", message="other"), policy="prompts: {limit: 2 per session}")
+    )
     assert prompted(play) == [True]
     assert play.track("walk") == ["prompt other"]
     dismissed(play)

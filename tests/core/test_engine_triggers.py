@@ -532,7 +532,9 @@ def test_values_of_another_type_are_other_values(before: object, after: object) 
 
 
 def test_a_trait_set_by_a_rule_changes_too() -> None:
-    play = Play("trigger: s\nwhen: {event: upgraded}\nthen: [{set: {plan: pro}}]\n---\n" + marks("{changes: traits.plan}"))
+    play = Play(
+        "trigger: s\nwhen: {event: upgraded}\nthen: [{set: {plan: pro}}]\n---\n" + marks("{changes: traits.plan}")
+    )
     assert play.track("upgraded") == ["set {'plan': 'pro'}", *HIT]
     assert play.track("upgraded") == ["set {'plan': 'pro'}"]
 

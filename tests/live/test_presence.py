@@ -15,7 +15,7 @@ class Process:
     def __init__(self, shelf: Shelf, node: str, store: MemoryStore | None = None) -> None:
         self.node = node
         self.store = store or MemoryStore(shelf)
-        self.runner = Runner(self.store, lambda: PROGRAM, Clock(), node)
+        self.runner = Runner(self.store, lambda _user: PROGRAM, Clock(), node)
         self.seconds = 0.0
         self.recalled = 0
         self.presence = Presence(self.runner, recall=self._recall, monotonic=lambda: self.seconds)

@@ -23,7 +23,7 @@ class Keeper:
     def __init__(self, store: Store, clock: Clock, node: str = "t-a", nodes: frozenset[str] | None = None) -> None:
         self.fired: list[tuple[str, int]] = []
         self.clock = clock
-        self.runner = Runner(store, lambda: PROGRAM, clock, node, self._note)
+        self.runner = Runner(store, lambda _user: PROGRAM, clock, node, self._note)
         self.timers = Timers(self.runner, nodes=lambda: nodes or frozenset({node}))
 
     def _note(self, commit: Committed) -> None:
@@ -150,7 +150,7 @@ async def test_the_pump_wakes_for_an_alarm_of_the_near_future(
     memory_store: MemoryStore, wall: Callable[[], int]
 ) -> None:
     clock = Clock(wall())
-    runner = Runner(memory_store, lambda: PROGRAM, wall, "t-a")
+    runner = Runner(memory_store, lambda _user: PROGRAM, wall, "t-a")
     fired = asyncio.Event()
     runner.on_commit(lambda commit: fired.set() if commit.state.prompt else None)
     timers = Timers(runner, nodes=lambda: frozenset({"t-a"}))

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from handrail.outbound.addresses import ALLOW_PRIVATE, Refused, connector, is_public
+from handrail.outbound.addresses import ALLOW_PRIVATE, Refused, connector, is_public, open_public
 
 HERE = Path(__file__).parent
 ADDRESSES = [tuple(line.split()) for line in (HERE / "addresses.txt").read_text().splitlines()]
@@ -108,3 +108,13 @@ async def test_the_listener_is_reached_when_private_addresses_are_allowed(host: 
         with pytest.raises(ClientError):
             await session.post(f"http://{host}:{listener.port}/")
     assert listener.connects > 0
+
+
+def test_the_one_address_of_our_own_is_exact() -> None:
+    def info(host: str, port: int) -> tuple[int, int, int, str, tuple[str, int]]:
+        return (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
+
+    open_public(info("127.0.0.1", 8000), own=("127.0.0.1", 8000)).close()
+    for host, port in (("127.0.0.1", 8001), ("127.0.0.2", 8000), ("10.0.0.1", 8000)):
+        with pytest.raises(Refused):
+            open_public(info(host, port), own=("127.0.0.1", 8000))

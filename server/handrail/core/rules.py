@@ -85,11 +85,13 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
         places[f"{kind}:{name}"] = document
         _COMPILE[kind](compiler, parts, order, environ)
     segments, circle = in_order(parts.segments.values())
+    straight = dict(parts.segments)
     while circle:
+        straight = {name: each for name, each in straight.items() if name not in circle}
         document = places[f"segment:{circle[0]}"]
         message = f"segments test each other in a circle: {' -> '.join(circle)}"
         problems.append(document.problem(document.value_place(("if",)), message))
-        segments, circle = in_order(each for name, each in parts.segments.items() if name not in circle)
+        segments, circle = in_order(straight.values())
     problems.sort()
     if any(problem.severity == "error" for problem in problems):
         return Loaded(None, tuple(problems))
@@ -157,6 +159,7 @@ def _names(kept: list[tuple[str, str, Document]]) -> Names:
 def _trigger(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
     shape = compiler.shape(TriggerShape)
     if shape is None:
+        _check_parts(compiler)
         return
     rule = _fingerprint(compiler.document.value)
     cancels = [
@@ -168,41 +171,55 @@ def _trigger(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str
         name=shape.trigger,
         rank=(-PRIORITIES.index(shape.priority), order),
         rule=rule,
-        hooks=_hooks(shape, compiler, rule),
+        hooks=_hooks(shape.trigger, shape.when, compiler, rule),
         condition=compiler.condition(shape.condition, "if"),
-        actions=_actions(shape, compiler),
+        actions=_actions(shape.then, compiler),
         limits=shape.limit,
         cooldown=shape.cooldown,
         on_change=shape.on_change,
     )
 
 
-def _hooks(shape: TriggerShape, compiler: Compiler, rule: str) -> tuple[Hook, ...]:
-    listed = isinstance(shape.when, list)
-    forms = shape.when if isinstance(shape.when, list) else [shape.when]
+def _check_parts(compiler: Compiler) -> None:
+    """What can still be told of a trigger that is faulty elsewhere."""
+    value = compiler.document.value
+    name, when, condition, then = (value.get(key) for key in ("trigger", "when", "if", "then"))
+    if isinstance(when, dict) or (isinstance(when, list) and all(isinstance(form, dict) for form in when)):
+        _hooks(str(name), when, compiler, "")
+    if isinstance(condition, str):
+        compiler.condition(condition, "if")
+    if isinstance(then, list) and all(isinstance(form, dict) for form in then):
+        _actions(then, compiler)
+
+
+def _hooks(
+    trigger: str, when: dict[str, Any] | list[dict[str, Any]], compiler: Compiler, rule: str
+) -> tuple[Hook, ...]:
+    listed = isinstance(when, list)
+    forms = when if isinstance(when, list) else [when]
     if not forms:
         compiler.error(f"when needs at least one of {', '.join(WHENS)}", "when")
     hooks: list[Hook] = []
     for index, form in enumerate(forms):
         path: tuple[str | int, ...] = ("when", index) if listed else ("when",)
         key = _one_key(form, WHENS, compiler, path, extra="where")
-        when = compiler.shape(WHENS[key], *path) if key else None
+        shape = compiler.shape(WHENS[key], *path) if key else None
         below = compiler.below(*path)
-        match when:
+        match shape:
             case None:
                 continue
             case CountWhen():
-                hooks.append(when.hook(below, name=f"{shape.trigger}#{index}"))
+                hooks.append(shape.hook(below, name=f"{trigger}#{index}"))
             case DelayWhen():
-                hooks.append(when.hook(below, trigger=shape.trigger, index=index, rule=rule))
+                hooks.append(shape.hook(below, trigger=trigger, index=index, rule=rule))
             case _:
-                hooks.append(when.hook(below))
+                hooks.append(shape.hook(below))
     return tuple(hooks)
 
 
-def _actions(shape: TriggerShape, compiler: Compiler) -> tuple[Action, ...]:
+def _actions(forms: list[dict[str, Any]], compiler: Compiler) -> tuple[Action, ...]:
     actions: list[Action] = []
-    for index, form in enumerate(shape.then):
+    for index, form in enumerate(forms):
         path = ("then", index)
         key = _one_key(form, THENS, compiler, path, extra="data")
         then = compiler.shape(THENS[key], *path) if key else None

@@ -25,11 +25,24 @@ if TYPE_CHECKING:
 
 WAITS = 200  # pending delays and snoozes of one user; the ones due last give way
 DEPTH = 8  # how many emits may lead to one another
+EMITS = 100  # events that rules may emit within one step
 
 
 class Turn:
     __slots__ = (
-        *("changed", "effects", "late", "now", "occurrences", "program", "progressed", "reason", "state", "told"),
+        *(
+            "changed",
+            "effects",
+            "emitted",
+            "late",
+            "now",
+            "occurrences",
+            "program",
+            "progressed",
+            "reason",
+            "state",
+            "told",
+        ),
         *("touched", "trace"),
     )
 
@@ -43,6 +56,7 @@ class Turn:
         self.touched: set[str] = set()  # since the segments were last settled
         self.changed: set[str] = set()  # since the flow was last assembled
         self.late = False
+        self.emitted = 0
         self.told = state.flow  # the flow as the user's pages show it
         self.progressed = False  # a step of it was viewed, completed or skipped
         self.reason = ""  # why the flow changes, where a rule or the user chose
@@ -88,8 +102,9 @@ class Turn:
 
     def emit(self, name: str, properties: dict[str, Any], cause: Occurrence) -> bool:
         """Queue an event of the rules' own making; False when emits have led to one another too often."""
-        if cause.depth >= DEPTH:
+        if cause.depth >= DEPTH or self.emitted >= EMITS:
             return False
+        self.emitted += 1
         self.happen(
             Occurrence(
                 keys=(f"event:{name}",),

@@ -172,7 +172,7 @@ class Hub:
         """The first message: empty at `resume_at` for one who resumes, else everything the user should see now."""
         session = state.session.id if state.session is not None and not state.session.ended else None
         flow, slots, prompts = (
-            engine.snapshot(self._runner.program(), state, self._runner.clock())
+            engine.snapshot(self._runner.program(state.user), state, self._runner.clock())
             if resume_at is None
             else (None, {}, ())
         )

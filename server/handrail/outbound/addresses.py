@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from functools import partial
 from ipaddress import IPv4Address, IPv6Network, ip_address
 
 from aiohttp.abc import AbstractResolver
@@ -19,6 +20,8 @@ ALLOW_PRIVATE = "HANDRAIL_WEBHOOK_ALLOW_PRIVATE"
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 # Prefixes that carry an IPv4 address in their last four bytes: mapped, IPv4-compatible, translated, NAT64.
 _CARRIES_IPV4 = tuple(IPv6Network(net) for net in ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+
+Address = tuple[str, int]
 
 
 class Refused(OSError):
@@ -48,9 +51,9 @@ def _is_public4(ip: IPv4Address) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def open_public(info: AddrInfoType) -> socket.socket:
-    """A socket for the resolved address. Raises Refused."""
-    if not is_public(str(info[4][0])):
+def open_public(info: AddrInfoType, *, own: Address | None = None) -> socket.socket:
+    """A socket for the resolved address, which is public or exactly `own`. Raises Refused."""
+    if info[4][:2] != own and not is_public(str(info[4][0])):
         raise Refused
     return open_any(info)
 
@@ -59,11 +62,16 @@ def open_any(info: AddrInfoType) -> socket.socket:
     return socket.socket(info[0], info[1], info[2])
 
 
-def connector(*, allow_private: bool, resolver: AbstractResolver | None = None) -> TCPConnector:
-    """Connections for webhooks; the system's resolver unless another is given. Needs a running loop."""
+def connector(
+    *, allow_private: bool, resolver: AbstractResolver | None = None, own: Address | None = None
+) -> TCPConnector:
+    """Connections for webhooks; the system's resolver unless another is given. Needs a running loop.
+
+    `own` is one (address, port) that may be called although it is private.
+    """
     return TCPConnector(
         resolver=resolver or ThreadedResolver(),
-        socket_factory=open_any if allow_private else open_public,
+        socket_factory=open_any if allow_private else partial(open_public, own=own),
         limit=0,  # the courier bounds how many run
         keepalive_timeout=30,
     )

@@ -29,7 +29,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver
 
 from handrail.core.webhooks import Webhook
-from handrail.outbound.addresses import Refused, connector
+from handrail.outbound.addresses import Address, Refused, connector
 from handrail.outbound.lanes import Lane
 from handrail.outbound.outcomes import Delivered, Drop, Outcome, Retry, again, judge
 from handrail.outbound.signing import headers, message_id
@@ -69,6 +69,7 @@ class Courier:
         deadline: int = DEADLINE,
         chance: Callable[[], float] = random.random,
         resolver: AbstractResolver | None = None,
+        own: Address | None = None,
     ) -> None:
         self._store = store
         self._webhooks = webhooks
@@ -77,6 +78,7 @@ class Courier:
         self._deadline = deadline
         self._chance = chance
         self._resolver = resolver
+        self._own = own
         self._wake = asyncio.Event()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._lanes: dict[str, Lane] = {}
@@ -105,7 +107,7 @@ class Courier:
 
     def _open(self) -> ClientSession:
         return ClientSession(
-            connector=connector(allow_private=self._allow_private, resolver=self._resolver),
+            connector=connector(allow_private=self._allow_private, resolver=self._resolver, own=self._own),
             cookie_jar=DummyCookieJar(),
             headers={"User-Agent": "Handrail", "Accept-Encoding": "identity", "Content-Type": "application/json"},
             timeout=ClientTimeout(total=self._deadline / 1000),

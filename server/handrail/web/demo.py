@@ -37,6 +37,11 @@ POLICY = (
 Queue = asyncio.Queue[tuple[str, Any]]
 
 
+def is_visitor(user: str) -> bool:
+    """Whether the user is one of the demo's, for whom its own rules hold."""
+    return user.startswith("demo-")
+
+
 class Mail(msgspec.Struct):
     """An e-mail as the demo's webhook posts it."""
 
@@ -85,7 +90,7 @@ def routes(store: Store, clock: Callable[[], int], draining: Callable[[], bool])
 
     async def feed(request: Request) -> Response:
         user = request.query_params.get("user_id", "")
-        if not user.startswith("demo-"):
+        if not is_visitor(user):
             return Response("The feed is for demo visitors only, whose ids begin with demo-.", status_code=404)
         events = _events(store, inbox, user, clock() - HISTORY_MS, draining)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

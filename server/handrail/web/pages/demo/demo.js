@@ -8,6 +8,7 @@ const KEY = 'plotter.visitor';
 const MOVES = ['pointerdown', 'pointermove', 'keydown', 'wheel', 'touchmove'];
 const user = visitor();
 let handrail = null;
+let live = '';
 let stillSince = performance.now();
 let returning = 0;
 
@@ -28,7 +29,10 @@ function newVisitor() {
 async function arrive() {
   drawStatus('connecting', false);
   handrail = await connect({ url: location.origin, user });
-  handrail.on('status', ({ online, transport }) => drawStatus(online ? `live over ${transport}` : 'reconnecting', online));
+  handrail.on('status', ({ online, transport }) => {
+    live = transport;
+    drawStatus(online ? `live over ${transport}` : 'reconnecting', online);
+  });
   handrail.on('flow', showFlow);
   if (handrail.flow()) showFlow(handrail.flow());
 }
@@ -40,7 +44,7 @@ function showFlow(flow) {
 async function tell(name, properties) {
   const began = performance.now();
   await handrail.track(name, properties);
-  drawStatus(`live, kept in ${Math.max(1, Math.round(performance.now() - began))} ms`, true);
+  drawStatus(`${live}, kept in ${Math.max(1, Math.round(performance.now() - began))} ms`, true);
 }
 
 function leave() {
