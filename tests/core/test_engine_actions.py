@@ -324,7 +324,8 @@ OWN = (
     on("go", "{webhook: mail, data: {highlight: '{{ event.properties.best }}'}}")
     + on("bare", "{webhook: mail}")
     + f"webhook: mail\nurl: https://mail.example/\n{SIGNED}channel: email\n"
-    + "body: {to: '{{ user.traits.email }}', list: ['{{ data.highlight }}', 2], name: \"{{ user.traits.name | default('there') }}\"}"
+    + "body:\n  to: '{{ user.traits.email }}'\n  list: ['{{ data.highlight }}', 2]\n"
+    + "  name: \"{{ user.traits.name | default('there') }}\"\n"
 )
 
 
@@ -376,7 +377,8 @@ def test_set_takes_literals_and_expressions_and_null_removes() -> None:
     play = Play(
         on(
             "go",
-            "{set: {plan: pro, tags: [a, {cel: b}], n: {cel: user.sessions + 1}, old: null, at: {cel: now}, f: {cel: event.properties.f}}}",
+            "{set: {plan: pro, tags: [a, {cel: b}], n: {cel: user.sessions + 1}, old: null, at: {cel: now},"
+            " f: {cel: event.properties.f}}}",
         )
     )
     play.identify(old=1, f="kept")
@@ -404,7 +406,8 @@ def test_triggers_of_one_moment_see_what_those_before_them_set() -> None:
 
 def test_an_emitted_event_is_an_event_like_any_other_but_no_activity() -> None:
     play = Play(
-        "trigger: i\nwhen: {idle: 3m}\nthen: [{emit: {event: bored, properties: {s: {cel: event.properties.for_s}, k: v}}}]\n---\n"
+        "trigger: i\nwhen: {idle: 3m}\nthen:\n"
+        "  - emit: {event: bored, properties: {s: {cel: event.properties.for_s}, k: v}}\n---\n"
         + on("bored", "{set: {bored: {cel: event.properties.s}}}", "b", "if: event.properties.k == 'v'")
         + "counter: boredoms\nof: bored\n---\n"
         + "trigger: j\nwhen: {idle: 5m}\nthen: [{set: {longer: true}}]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from plays import Play
 
@@ -292,7 +294,7 @@ def test_showing_it_takes_it_off_no_screen() -> None:
 
 
 @pytest.mark.parametrize("properties", [{}, {"prompt": "e1-99"}, {"message": "other"}, {"prompt": None}, {"prompt": 1}])
-def test_an_event_about_another_prompt_is_only_history(properties: dict[str, object]) -> None:
+def test_an_event_about_another_prompt_is_only_history(properties: dict[str, Any]) -> None:
     play = Play(rules(prompting()))
     play.track("go")
     play.track("prompt_dismissed", **properties)
@@ -352,7 +354,7 @@ def test_the_buttons_that_count_are_the_ones_the_user_saw() -> None:
 
 
 @pytest.mark.parametrize(("properties", "span"), [({}, "1h"), ({"for": "10m"}, "10m"), ({"for": "soon"}, "1h")])
-def test_a_snoozed_prompt_comes_back_without_being_counted(properties: dict[str, object], span: str) -> None:
+def test_a_snoozed_prompt_comes_back_without_being_counted(properties: dict[str, Any], span: str) -> None:
     play = Play(rules(prompting("limit: once"), policy="prompts: {limit: 1 per 7d}"))
     play.track("go")
     play.track("prompt_snoozed", message="help", **properties)
@@ -413,7 +415,13 @@ def test_the_policy_says_how_late_is_late() -> None:
 
 
 def test_a_late_event_cancels_a_wait() -> None:
-    nag = "trigger: n\nwhen: {delay: {after: {event: go}, for: 1h}}\ncancel_on: [{event: done}]\nthen: [{prompt: help}]\n---\n"
+    nag = """
+trigger: n
+when: {delay: {after: {event: go}, for: 1h}}
+cancel_on: [{event: done}]
+then: [{prompt: help}]
+---
+"""
     play = Play(rules(nag))
     play.track("go")
     play.wait("20m")
@@ -433,7 +441,15 @@ def test_a_delay_that_a_late_event_finds_over_is_no_live_prompt(then: str, decid
 
 
 def test_what_follows_from_a_late_event_is_late_too() -> None:
-    chain = "segment: pro\nif: user.traits.plan == 'pro'\n---\ntrigger: e\nwhen: {enters: pro}\nthen: [{prompt: help}]\n---\n"
+    chain = """
+segment: pro
+if: user.traits.plan == 'pro'
+---
+trigger: e
+when: {enters: pro}
+then: [{prompt: help}]
+---
+"""
     setter = "trigger: s\nwhen: {event: upgraded}\nthen: [{set: {plan: pro}}, {emit: {event: go}}]\n---\n"
     play = Play(rules(chain, setter, prompting()))
     play.wait("10m")

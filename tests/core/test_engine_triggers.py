@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from plays import START, Play
 
@@ -39,7 +41,7 @@ def test_an_event_wakes_the_triggers_that_name_it_and_no_others() -> None:
     ("properties", "fires"),
     [({"n": 3}, True), ({"n": 2}, False), ({}, False), ({"n": "three"}, False), ({"n": None}, False)],
 )
-def test_where_must_hold_and_an_error_in_it_is_false(properties: dict[str, object], fires: bool) -> None:
+def test_where_must_hold_and_an_error_in_it_is_false(properties: dict[str, Any], fires: bool) -> None:
     play = Play(marks('{event: invited, where: "event.properties.n > 2"}'))
     assert bool(play.track("invited", **properties)) is fires
 
@@ -401,11 +403,11 @@ def test_segments_are_entered_and_left_when_what_they_read_changes() -> None:
     play = Play(SEGMENTS)
     play.track("use")
     play.identify(plan="pro")
-    assert play.state.segments == ("pro",)
+    assert list(play.state.segments) == ["pro"]
     assert play.track("use") == ["set {'in': True}"]
     assert play.track("use") == []
     assert play.identify(plan="free") == ["set {'out': True}"]
-    assert play.state.segments == ()
+    assert list(play.state.segments) == []
 
 
 def test_entering_and_leaving_are_events_that_rules_can_wait_for() -> None:
@@ -443,10 +445,10 @@ def test_a_segment_over_a_session_counter_is_left_when_the_next_session_begins()
         over: session
     """)
     play.track("skip")
-    assert play.state.segments == ("skipper",)
+    assert list(play.state.segments) == ["skipper"]
     play.wait("2h")
     play.track("hello")
-    assert play.state.segments == ()
+    assert list(play.state.segments) == []
 
 
 def test_a_segment_that_reads_nothing_is_judged_all_the_same() -> None:
@@ -457,10 +459,10 @@ def test_a_segment_over_the_clock_is_judged_at_every_event() -> None:
     play = Play("segment: long-session\nif: user.session.length >= duration('10m')")
     play.wait("9m")
     play.track("a")
-    assert play.state.segments == ()
+    assert list(play.state.segments) == []
     play.wait("1m")
     play.track("a")
-    assert play.state.segments == ("long-session",)
+    assert list(play.state.segments) == ["long-session"]
 
 
 @pytest.mark.parametrize(
@@ -590,7 +592,7 @@ def test_a_delay_counts_from_when_the_event_happened() -> None:
     play = Play(DELAY)
     play.wait("30m")
     play.track("invited", ago="1m")
-    assert play.due_in == 29 * 60_000 or play.state.waits[0].due == play.now + 59 * 60_000
+    assert play.state.waits[0].due == play.now + 59 * 60_000
     assert play.wait("59m") == HIT
 
 
@@ -752,14 +754,14 @@ def test_connecting_anew_within_the_limit_is_the_same_session() -> None:
 
 def test_an_event_id_is_applied_once() -> None:
     play = Play(marks("{count: {event: a, at_least: 2}}"))
-    play.track("a", id="same")
+    play.track("a", event_id="same")
     before = play.state
     play.wait("1m")
-    assert play.track("a", id="same") == []
+    assert play.track("a", event_id="same") == []
     assert play.state is before
     play.restart()
-    assert play.track("a", id="same") == []
-    assert play.track("a", id="new") == HIT
+    assert play.track("a", event_id="same") == []
+    assert play.track("a", event_id="new") == HIT
 
 
 def test_what_fell_due_before_the_event_comes_before_it() -> None:

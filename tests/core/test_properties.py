@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -144,7 +145,11 @@ HAPPENINGS = st.one_of(
     tracks(),
     tracks(),
     st.fixed_dictionaries(
-        {"kind": st.just("identify"), "ago": AGO, "traits": st.fixed_dictionaries({"plan": st.sampled_from([None, 1, 2])})}
+        {
+            "kind": st.just("identify"),
+            "ago": AGO,
+            "traits": st.fixed_dictionaries({"plan": st.sampled_from([None, 1, 2])}),
+        }
     ),
     st.fixed_dictionaries({"kind": st.just("connect"), "tab": TABS, "visible": st.booleans(), "idle": AGO}),
     st.fixed_dictionaries({"kind": st.just("disconnect"), "tab": TABS}),
@@ -237,7 +242,9 @@ class Line:
 
 @FEW
 @given(HISTORIES)
-def test_every_step_is_pure_repeatable_numbered_and_leaves_nothing_due(history: list[tuple[int, dict[str, Any]]]) -> None:
+def test_every_step_is_pure_repeatable_numbered_and_leaves_nothing_due(
+    history: list[tuple[int, dict[str, Any]]],
+) -> None:
     Line().live(history)
     Line(punctual=False).live(history)
 
@@ -272,12 +279,12 @@ def test_no_history_exceeds_a_cap(history: list[tuple[int, dict[str, Any]]], pun
     assert most_within(times, 12 * HOUR) <= 5
     assert most_within(mailed, 12 * HOUR) <= 1
     assert most_within(sorted(times + mailed), 24 * HOUR) <= 6
-    assert all(later - earlier >= 2 * MINUTE for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 2 * MINUTE for earlier, later in pairwise(times))
     assert len(line.decided("prompt", "on-bored")) <= 1
     assert most_within([now for now, _, _ in line.decided("prompt", "on-idle")], 24 * HOUR) <= 3
     assert most_within([now for now, _, _ in line.decided("flow", "on-change")], 6 * HOUR) <= 3
     counted = [now for now, _, _ in line.decided("set", "on-count")]
-    assert all(later - earlier >= 2 * HOUR for earlier, later in zip(counted, counted[1:], strict=False))
+    assert all(later - earlier >= 2 * HOUR for earlier, later in pairwise(counted))
     if punctual:  # a step that catches up may pass through several sessions
         assert most_per_session(prompts) <= 3
         assert most_per_session(line.decided("prompt", "on-event")) <= 2
@@ -304,7 +311,9 @@ def test_nothing_falls_due_before_the_alarm_and_something_does_at_it(
 @FEW
 @given(HISTORIES)
 def test_alarms_that_ring_on_time_or_late_tell_the_same_sessions(history: list[tuple[int, dict[str, Any]]]) -> None:
-    on_time, late = Line().live(history).state, Line(punctual=False).live(history).state
+    # Told as it happens: a session that was announced as ended is not taken back for an event that is told later.
+    told = [(pause, {**each, **dict.fromkeys({"ago", "idle"} & each.keys(), 0)}) for pause, each in history]
+    on_time, late = Line().live(told).state, Line(punctual=False).live(told).state
     assert on_time.sessions == late.sessions
     assert on_time.session == late.session
     assert (on_time.last_activity, on_time.last_visit) == (late.last_activity, late.last_visit)

@@ -257,7 +257,7 @@ then:
   - prompt: need-a-hand
 limit: 1 per session            # or a list; also '3 per 7d', 'once'
 cooldown: 24h
-priority: high                  # lowest low medium high highest, unset is medium; then order: files by path, then documents
+priority: high                  # lowest low medium high highest, unset is medium; then order: files, documents
 cancel_on: [{event: step_completed}]
 on_change: finish               # finish | restart | cancel, for users who are mid-wait when the file changes
 ---

@@ -148,8 +148,14 @@ def test_given_says_who_the_user_is_and_when_it_is(program: Program) -> None:
 
 def test_a_user_may_be_away_and_come_and_go(program: Program) -> None:
     away = "given: {connected: false}\n"
-    assert check(program, away, "at: 5m, expect: []", "at: 5m, connect: true", "at: 5m, expect: [{prompt: hello}]").passed
-    left = ["at: 1m, disconnect: true", "at: 23h59m59s, expect: [{prompt: hello}]", "at: 24h, expect: [{webhook: letter}]"]
+    assert check(
+        program, away, "at: 5m, expect: []", "at: 5m, connect: true", "at: 5m, expect: [{prompt: hello}]"
+    ).passed
+    left = [
+        "at: 1m, disconnect: true",
+        "at: 23h59m59s, expect: [{prompt: hello}]",
+        "at: 24h, expect: [{webhook: letter}]",
+    ]
     assert check(program, "", *left).passed
     assert check(program, "", "at: 25h, expect: [{prompt: hello}]").passed, "nobody left"
 
@@ -158,8 +164,15 @@ def test_hidden_tabs_and_activity_are_entries(program: Program) -> None:
     given = "given: {segments: [slow]}\n"
     hello = "at: 0s, expect: [{prompt: hello}]"
     assert check(program, given, hello, "at: 1m, visible: false", "at: 20m, expect: []").passed
-    assert check(program, given, hello, "at: 2m, activity: true", "at: 4m59s, expect: []", "at: 5m, expect: [{prompt: tip}]").passed
-    seen = ["at: 1m, visible: false", "at: 5m, visible: true", "at: 7m59s, expect: []", "at: 8m, expect: [{prompt: tip}]"]
+    assert check(
+        program, given, hello, "at: 2m, activity: true", "at: 4m59s, expect: []", "at: 5m, expect: [{prompt: tip}]"
+    ).passed
+    seen = [
+        "at: 1m, visible: false",
+        "at: 5m, visible: true",
+        "at: 7m59s, expect: []",
+        "at: 8m, expect: [{prompt: tip}]",
+    ]
     assert check(program, given, hello, *seen).passed
 
 
@@ -185,11 +198,17 @@ def test_identify_and_consent_are_entries() -> None:
         ("test: x", "1:1: missing key 'timeline'"),
         ("test: x\ngiven: {now: noon}\ntimeline: [{at: 0s}]", "2:14: 'noon' is not a time"),
         ("test: x\ngiven: {now: '2026-01-01T00:00:00'}\ntimeline: [{at: 0s}]", "2:14: "),
-        ("test: x\ntimeline: [{at: 0s, event: a, connect: true}]", "2:12: an entry is one of event and connect, not both"),
+        (
+            "test: x\ntimeline: [{at: 0s, event: a, connect: true}]",
+            "2:12: an entry is one of event and connect, not both",
+        ),
         ("test: x\ntimeline: [{at: 0s, properties: {a: 1}}]", "2:21: properties belong to an event"),
         ("test: x\ntimeline: [{at: 2m}, {at: 1m}]", "2:27: the timeline runs backwards here"),
         ("test: x\ntimeline: [{at: 0s, expect: [{promt: tip}]}]", "2:31: unknown key 'promt'; did you mean 'prompt'?"),
-        ("test: x\ntimeline: [{at: 0s, expect: [{prompt: tipp}]}]", "2:39: no message is named 'tipp'; did you mean 'tip'?"),
+        (
+            "test: x\ntimeline: [{at: 0s, expect: [{prompt: tipp}]}]",
+            "2:39: no message is named 'tipp'; did you mean 'tip'?",
+        ),
         ("test: x\ntimeline: [{at: 0s, expect: [{trigger: gret}]}]", "2:40: no trigger is named 'gret'"),
         ("test: x\ntimeline: [{at: 0s, expect: [{webhook: x}]}]", "2:40: no webhook is named 'x'"),
         ("test: x\ntimeline: [{at: 0s, expect: [{suppressed: lmit}]}]", "2:43: no suppression is called 'lmit'"),

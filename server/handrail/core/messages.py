@@ -110,15 +110,18 @@ def render(message: Message, scope: Scope) -> Rendered:
     face = message.face.under(_in_locale(message.locales, locale))
     if variant:
         face = face.under(variant.face).under(_in_locale(variant.locales, locale))
-    context = scope.context()
     return Rendered(
-        title=face.title.render(context) if face.title else "",
-        body=face.body.render(context) if face.body else "",
-        actions=tuple(Button(label=deed.label.render(context), do=deed.do) for deed in face.actions or ()),
+        title=_fill(face.title, scope),
+        body=_fill(face.body, scope),
+        actions=tuple(Button(label=_fill(deed.label, scope), do=deed.do) for deed in face.actions or ()),
         anchor=face.anchor,
         style=face.style or {},
         variant=variant.id if variant else None,
     )
+
+
+def _fill(template: Template | None, scope: Scope) -> str:
+    return template.render(scope.context(template.reads)) if template else ""
 
 
 def compile_message(shape: MessageShape, compiler: Compiler) -> Message:

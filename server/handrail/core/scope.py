@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct, field
@@ -61,18 +62,36 @@ class Scope:
     def count(self, names: Iterable[str]) -> dict[str, int]:
         return {name: total(self.counters[name], self.state, now=self.now) for name in names if name in self.counters}
 
-    def context(self) -> dict[str, Any]:
-        """All of it as nested plain values, for templates."""
-        nested: dict[str, Any] = {"user": {"counters": self.count(self.counters)}}
-        for dotted, value in _VARIABLES.items():
-            *parents, last = dotted.split(".")
+    def context(self, reads: frozenset[str]) -> dict[str, Any]:
+        """What a template reads (`user.traits.plan`, `user`, …) as nested plain values: times as ISO 8601, the length
+        of the session in seconds. Of counters only those named, unless a template looks at all of them."""
+        nested: dict[str, Any] = {"user": {}, "event": {}}
+        for name, keys in _needed(reads):
+            found = self.variable(name, keys)
+            *parents, last = name.split(".")
             place = nested
             for parent in parents:
                 place = place.setdefault(parent, {})
-            found = value(self)
-            place[last] = found.isoformat() if isinstance(found, datetime) else found
-        nested["user"]["session"]["length"] = int(_session_length(self).total_seconds())
+            place[last] = _plain(found)
         return nested
+
+
+@lru_cache(maxsize=10_000)
+def _needed(reads: frozenset[str]) -> tuple[tuple[str, frozenset[str] | None], ...]:
+    """(variable, its only keys or None) of what is to be filled in for these dotted names."""
+    needed: dict[str, frozenset[str] | None] = {}
+    for name in ("user.counters", *_VARIABLES):
+        below = [read for read in reads if read == name or name.startswith(f"{read}.")]
+        within = [read.removeprefix(f"{name}.") for read in reads if read.startswith(f"{name}.")]
+        if below or within:
+            needed[name] = None if below else frozenset(key.partition(".")[0] for key in within)
+    return tuple(needed.items())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return int(value.total_seconds()) if isinstance(value, timedelta) else value
 
 
 def _session_length(scope: Scope) -> timedelta:

@@ -31,6 +31,7 @@ _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _TEXT = re.compile(_QUOTED, re.DOTALL)
 _TAG = re.compile(rf"""\{{(?:\{{(?:{_QUOTED}|(?!\}}\}})[^'"])*\}}|%(?:{_QUOTED}|(?!%\}})[^'"])*%)\}}""", re.DOTALL)
 _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
+_SLICE = re.compile(r"\[[^\]]*:")
 # A call on a value would run a method of the Python object behind it; loop.cycle and loop.changed are minijinja's own.
 _METHOD = re.compile(r"(?<!loop)\.\s*(\w+)\s*\(|[\])]\s*\(")
 
@@ -47,13 +48,15 @@ class TemplateFault(Exception):
 
 
 class Template:
-    """A compiled text. `warnings` are likely slips that do not keep it from rendering."""
+    """A compiled text. `reads` are the dotted names it looks at, `warnings` likely slips that do not keep it from
+    rendering."""
 
-    __slots__ = ("_environment", "_name", "constant", "source", "warnings")
+    __slots__ = ("_environment", "_name", "constant", "reads", "source", "warnings")
 
     def __init__(self, source: str, environment: minijinja.Environment, name: str | None) -> None:
         self.source = source
         self.constant = name is None  # nothing in it to fill in
+        self.reads: frozenset[str] = frozenset()
         self.warnings: tuple[TemplateFault, ...] = ()
         self._environment = environment
         self._name = name or ""
@@ -80,6 +83,7 @@ class Nested(Struct, frozen=True):
     """A JSON value whose strings are templates; keys are not."""
 
     value: Any  # Template for every string
+    reads: frozenset[str] = frozenset()
 
     def render(self, context: Mapping[str, object]) -> Any:
         """The value with every string rendered. Raises TemplateFault with the path of the one at fault."""
@@ -97,6 +101,15 @@ def _render(value: Any, context: Mapping[str, object], path: tuple[str | int, ..
     if isinstance(value, list):
         return [_render(item, context, (*path, index)) for index, item in enumerate(value)]
     return value
+
+
+def _templates(value: Any) -> Iterator[Template]:
+    """Every template in a nested value."""
+    if isinstance(value, Template):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _templates(item)
 
 
 class Templates:
@@ -130,12 +143,15 @@ class Templates:
         self._check_code(code)
         template = Template(source, self._environment, name)
         self._try(template)
+        # minijinja does not report what stands before a slice: then all of it counts as read.
+        template.reads = frozenset(names if _SLICE.search(code) else read)
         template.warnings = tuple(_odd_fields(code, read))
         return template
 
     def compile_value(self, value: Any, names: Iterable[str] = ("user", "event", "now")) -> Nested:
         """Every string in nested mappings and lists as a template. Raises TemplateFault with the path of it."""
-        return Nested(self._nest(value, tuple(names), ()))
+        nested = self._nest(value, tuple(names), ())
+        return Nested(nested, frozenset().union(*(template.reads for template in _templates(nested))))
 
     def _nest(self, value: Any, names: tuple[str, ...], path: tuple[str | int, ...]) -> Any:
         if isinstance(value, str):

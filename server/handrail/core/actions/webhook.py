@@ -32,8 +32,8 @@ class CallWebhook:
     def run(self, turn: Turn, trigger: str, occurrence: Occurrence) -> None:
         """The body is the webhook's own, rendered, with `data` beside it; a webhook without a body gets the default
         one: type, timestamp and data with the user's id and the trigger."""
-        context = turn.scope(occurrence).context()
-        data = self.data.render(context)
+        scope = turn.scope(occurrence)
+        data = self.data.render(scope.context(self.data.reads))
         body = turn.program.bodies.get(self.webhook)
         if body is None:
             sent: Any = {
@@ -42,7 +42,7 @@ class CallWebhook:
                 "data": {"user_id": turn.state.user, "trigger": trigger, **data},
             }
         else:
-            sent = body.render({**context, "data": data})
+            sent = body.render({**scope.context(body.reads), "data": data})
             if data and isinstance(sent, dict):
                 sent = {**sent, "data": data}
         turn.call(self.webhook, sent, trigger)
