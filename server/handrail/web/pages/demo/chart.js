@@ -42,7 +42,7 @@ export function draw() {
   const values = WEEKS[FILTERS[view.filter]];
   const chart = document.getElementById('chart');
   const top = 5000 * (view.filter ? 0.6 : 1);
-  const x = (week) => 40 + (week * 590) / (values.length - 1);
+  const x = (week) => 54 + (week * 562) / (values.length - 1);
   const y = (value) => 164 - (value / top) * 150;
   const path = (numbers) => numbers.map((value, week) => `${week ? 'L' : 'M'}${x(week)} ${y(value)}`).join('');
   const parts = [0, 0.5, 1].flatMap((share) => [
@@ -57,9 +57,9 @@ export function draw() {
       parts.push(shape('rect', { class: 'bar', x: x(week) - 13, y: y(value), width: 26, height: 164 - y(value), rx: 4 })),
     );
   } else {
-    if (KINDS[view.kind] === 'area') parts.push(shape('path', { class: 'area', d: `${path(values)}L630 164L40 164Z` }));
+    if (KINDS[view.kind] === 'area') parts.push(shape('path', { class: 'area', d: `${path(values)}L616 164L54 164Z` }));
     parts.push(shape('path', { class: 'line', d: path(values) }));
-    parts.push(shape('circle', { class: 'mark', cx: 630, cy: y(values.at(-1)), r: 4.5 }));
+    parts.push(shape('circle', { class: 'mark', cx: 616, cy: y(values.at(-1)), r: 4.5 }));
   }
   if (view.compare) parts.push(shape('path', { class: 'before', d: path(values.map((value, week) => value * (0.74 + week / 90))) }));
   if (view.alert) parts.push(shape('line', { class: 'alert', x1: 40, x2: 630, y1: y(top * 0.55), y2: y(top * 0.55) }));

@@ -44,7 +44,7 @@ function showFlow(flow) {
 async function tell(name, properties) {
   const began = performance.now();
   await handrail.track(name, properties);
-  drawStatus(`${live}, kept in ${Math.max(1, Math.round(performance.now() - began))} ms`, true);
+  drawStatus(`${live}, ${Math.max(1, Math.round(performance.now() - began))} ms`, true);
 }
 
 function leave() {
