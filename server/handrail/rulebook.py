@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
 import structlog
 from msgspec import Struct
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from handrail.core.problems import Problem
 from handrail.core.program import Program
@@ -22,6 +23,8 @@ from handrail.core.rules import Loaded, load
 
 TEST_SUFFIX = ".test.yaml"
 DEBOUNCE_MS = 100
+LOOK_EVERY_MS = 500
+Stamp = tuple[tuple[str, int, int], ...]
 _log = structlog.get_logger("handrail.rules")
 
 
@@ -51,7 +54,7 @@ class Rulebook:
         self._on_change = on_change
         self._program = _empty_program()
         self._sources = Sources({})
-        self._seen = ""
+        self._seen = Sources({})  # as last read, good or bad
         self.loaded = False
         self.problems: tuple[Problem, ...] = ()
 
@@ -75,29 +78,40 @@ class Rulebook:
     def read(self) -> bool:
         """Read the folder now; whether a new program went live."""
         sources = read_sources(self._folder)
-        if sources.version == self._seen and not sources.unreadable:
+        if sources == self._seen and self.loaded:
             return False
         return self._adopt(sources, load_sources(sources, self._environ))
 
     async def watch(self) -> None:
-        """Read again whenever a file changes, for ever; parsing happens in a thread."""
-        await self._reread()  # what changed between the first reading and the watch's beginning
-        async for _ in self._changes():
-            await self._reread()
+        """Read again whenever a file changes, for ever; reading and parsing happen in a thread."""
+        stamp: Stamp = ()
+        async for changes in self._changes():
+            before, stamp = stamp, await asyncio.to_thread(_stamp, self._folder)
+            if changes or stamp != before:
+                await self._reread()
 
     async def _reread(self) -> None:
         sources = await asyncio.to_thread(read_sources, self._folder)
-        if sources.version == self._seen and not sources.unreadable:
+        if sources == self._seen:
             return
         loaded = await asyncio.to_thread(load_sources, sources, self._environ)
         if self._adopt(sources, loaded):
             self._on_change()
 
-    def _changes(self) -> AsyncIterator[object]:
-        return awatch(self._folder, debounce=DEBOUNCE_MS, step=25, ignore_permission_denied=True)
+    def _changes(self) -> AsyncIterator[set[tuple[Change, str]]]:
+        """What the system tells, and a moment to look for ourselves now and then: it tells nothing of what changed
+        before it began to watch, nor on some shared and network folders."""
+        return awatch(
+            self._folder,
+            debounce=DEBOUNCE_MS,
+            step=25,
+            rust_timeout=LOOK_EVERY_MS,
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+        )
 
     def _adopt(self, sources: Sources, loaded: Loaded) -> bool:
-        self._seen = sources.version
+        self._seen = sources
         self.problems = loaded.problems
         for problem in loaded.problems:
             (_log.warning if problem.severity == "warning" else _log.error)(str(problem))
@@ -164,6 +178,16 @@ def load_sources(sources: Sources, environ: Mapping[str, str]) -> Loaded:
     if not sources.unreadable:
         return loaded
     return Loaded(program=None, problems=tuple(sorted((*sources.unreadable, *loaded.problems))))
+
+
+def _stamp(folder: Path) -> Stamp:
+    """What a change of any rule file changes, without reading them."""
+    stamps = []
+    for path in rule_files(folder):
+        with suppress(OSError):
+            status = path.stat()
+            stamps.append((path.as_posix(), status.st_mtime_ns, status.st_size))
+    return tuple(stamps)
 
 
 def _empty_program() -> Program:

@@ -107,6 +107,7 @@ def _effective_role(settings: Settings) -> Role:
 
 def _options() -> dict[str, Any]:
     return {
+        "lifespan": "on",  # a server whose start failed must not answer
         "loop": "uvloop" if sys.platform != "win32" else "asyncio",
         "http": "httptools",
         "ws": "websockets-sansio",
