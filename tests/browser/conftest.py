@@ -10,8 +10,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from browser.stage import ARGS, Server, Tabs, Visit, chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium for one file of tests: as long as Playwright is open, no other test can have an event loop."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium(), args=ARGS)
         yield opened
