@@ -120,7 +120,7 @@ class Rulebook:
             _log.error(f"rules have faults: {kept}")
             return False
         self._program, self._sources, self.loaded = loaded.program, sources, True
-        _log.info("rules are live", version=sources.version, files=self.files, triggers=self.triggers)
+        _log.info("rules are live", folder=_shown(self._folder), triggers=self.triggers, version=sources.version)
         return True
 
 

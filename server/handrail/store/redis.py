@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Any, Self
 
 import hiredis
@@ -251,9 +252,9 @@ class RedisStore:
     # --- the connection -------------------------------------------------------------------------------------------
 
     async def ping(self) -> float:
-        start = self._loop.time()
+        start = perf_counter()  # the loop's own clock counts whole milliseconds
         await self._pipeline.send("PING")
-        return self._loop.time() - start
+        return perf_counter() - start
 
     async def close(self) -> None:
         if self._pulse is not None:
