@@ -284,6 +284,16 @@ def test_handling_a_prompt_takes_it_off_every_screen(how: str, named: str) -> No
     assert [(each.id, each.reason) for each in play.pushed(Withdraw)] == [(prompt.id, how)]
 
 
+def test_what_has_expired_by_now_is_in_nobodys_way() -> None:
+    brief = "message: brief\nkind: toast\nexpires: 30s\n---\n"
+    play = Play(rules(prompting(message="brief"), prompting(name="o", on="other"), brief))
+    play.track("go")
+    play.now += 60_000  # and no alarm rang yet
+    assert play.track("other", ago="45s") == ["prompt help"]
+    assert [type(frame).__name__ for frame in play.frames] == ["Prompt", "Withdraw", "Prompt"]
+    assert play.on_screen == "help"
+
+
 def test_showing_it_takes_it_off_no_screen() -> None:
     play = Play(rules(prompting()))
     play.track("go")

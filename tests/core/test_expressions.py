@@ -159,29 +159,42 @@ def test_a_value_that_cannot_be_had_is_none_with_a_reason(source: str) -> None:
         ("user.flow == 'a'", "1:1: 'user.flow' has the fields id, variant, position: name one, as user.flow.id"),
         ("traits.plan == 'x'", "1:1: unknown name 'traits.plan'; did you mean 'user.traits.plan'?"),
         ("sessions > 1", "1:1: unknown name 'sessions'; did you mean 'user.sessions'?"),
-        ("user.traits.plan == trial", "1:21: unknown name 'trial'; text needs quotes, as 'text'"),
+        ("user.traits.plan == trial", "1:21: unknown name 'trial'; text needs quotes, as 'trial'"),
         ("user.predictions.churn > 0.5", "1:1: 'user.predictions' is not available in this version"),
         ("user.experiments.x == 'a'", "1:1: 'user.experiments' is not available in this version"),
         ("user.id.starts_with('a')", "1:9: unknown function 'starts_with'; did you mean 'startsWith'?"),
         ("lower(user.id) == 'a'", "1:1: unknown function 'lower'"),
-        ("user.sessions == 'a'", "1:15: `==` does not work on int and text"),
-        ("user.counters.x > 1.0", "1:17: `>` does not work on int and double"),
-        ("!user.sessions", "1:1: `!` does not work on int"),
-        ("'a' in user.sessions", "1:5: `in` cannot look for text in int"),
-        ("user.traits[1] == 1", "1:12: map(string, dyn) cannot be indexed by int"),
-        ("user.segments.contains('a')", "1:23: `contains()` does not work on list(string) and text"),
-        ("true ? 1 : 'a'", "1:6: `? :` needs a condition and two values of one type, found bool, int, text"),
+        ("user.sessions == 'a'", "1:15: `==` does not work on a whole number and text"),
+        ("user.counters.x > 1.0", "1:17: `>` does not work on a whole number and a decimal number"),
+        ("!user.sessions", "1:1: `!` does not work on a whole number"),
+        ("'a' in user.sessions", "1:5: `in` cannot look for text in a whole number"),
+        ("user.traits[1] == 1", "1:12: a mapping cannot be indexed by a whole number"),
+        (
+            "user.segments.contains('a')",
+            "1:23: `contains()` does not work on a list of text and text: ",
+        ),
+        (
+            "true ? 1 : 'a'",
+            "1:6: `? :` needs a condition and two values of one type, found true or false, a whole",
+        ),
         ("user.traits.plan = 'x'", "1:18: use == to compare"),
         ("true and false", "1:6: use && instead of 'and'"),
         ("not user.consents.email", "1:5: use ! instead of 'not'"),
         ("user.sessions >", "1:16: the expression ends too early: a value or a bracket is missing"),
         ("'abc", "1:1: the text is not closed: a quote is missing"),
         ("user.id == 'a' )", "1:16: unexpected ')'"),
+        ("now - user.last_visit > 48h", "1:27: a duration is written duration('48h')"),
+        ("now - user.last_visit > '48h'", "1:23: `>` does not work on a duration and text: write duration('48h')"),
+        ("user.segments == 'pro'", "1:15: `==` does not work on a list of text and text: test whether it is in"),
+        ("user.segments contains 'pro'", "1:15: whether a list has a member is asked as 'member' in list"),
+        ("user.plan == 'x'", "1:1: 'user' has no 'plan' of its own: traits are read as user.traits.plan"),
+        ("event.step == 'x'", "1:1: 'event' has no 'step' of its own: properties are read as event.properties.step"),
+        ("user.traits.has('x')", "1:13: has() takes one dotted name, as has(user.traits.plan)"),
         (
             "user.traits.plan",
             "1:1: this can be of any type, and a condition must be true or false: compare it, as user",
         ),
-        ("user.sessions", "1:1: a condition must be true or false, this is INT"),
+        ("user.sessions", "1:1: a condition must be true or false, this is a whole number: compare it"),
         ("now - duration('2d') > now", "1:16: '2d': not a duration: use h, m and s, as '48h' or '1h30m'"),
         ("false && user.id.matches('(')", "1:26: '(': invalid regular expression: missing ): ("),
         ("timestamp('soon') < now", "1:11: 'soon': not a timestamp: write one as '2026-01-31T09:00:00Z'"),
@@ -203,11 +216,25 @@ def test_what_is_refused_at_load(source: str, expected: str) -> None:
     assert faults(source)[0].startswith(expected)
 
 
+def test_what_goes_through_a_map_comes_out_in_order() -> None:
+    scope = Scope()
+    scope.values["user.traits"] = {f"t{number * 7 % 20:02}": number for number in range(20)}
+    listed = EXPRESSIONS.compile("user.traits.map(name, name)", want="any").evaluate(scope).value
+    assert listed == sorted(scope.values["user.traits"])
+    mapping = EXPRESSIONS.compile("{'z': 1, 'a': {'y': 1, 'b': 2}}", want="any").evaluate(scope).value
+    assert list(mapping) == ["a", "z"]
+    assert list(mapping["a"]) == ["b", "y"]
+
+
+def test_of_broken_syntax_only_the_first_slip_is_told() -> None:
+    assert faults("user.sessions = 2") == ["1:15: use == to compare"]
+
+
 def test_every_fault_is_told_at_its_own_place() -> None:
     assert faults("user.sesions == 1 &&\n  '😀' == user.idd\n || bar") == [
         "1:1: unknown field 'sesions' of 'user'; did you mean 'user.sessions'?",
         "2:10: unknown field 'idd' of 'user'; did you mean 'user.id'?",
-        "3:5: unknown name 'bar'; text needs quotes, as 'text'",
+        "3:5: unknown name 'bar'; text needs quotes, as 'bar'",
     ]
 
 

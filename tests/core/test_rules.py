@@ -182,6 +182,10 @@ def test_a_fault_in_one_file_hides_none_in_another(path: str) -> None:
     assert {each for each in alone if not any(name in each for name in names)} <= everything
 
 
+def problems(text: str) -> list[str]:
+    return [str(problem).removeprefix("r.yaml:") for problem in load({"r.yaml": text}, {}).problems]
+
+
 def fault(text: str) -> str:
     loaded = load({"r.yaml": text}, {})
     assert loaded.program is None
@@ -208,11 +212,25 @@ def fault(text: str) -> str:
         ("trigger: t\nthen: [{set: {a: 1}}]", "1:1: missing key 'when'"),
         (
             "trigger: t\nwhen: event\nthen: [{set: {a: 1}}]",
-            "2:7: when: expected keys and values or a list, found 'event'",
+            "2:7: when: expected a form such as {event: NAME} or {idle: 3m}, or a list of them, found 'event'",
         ),
         ("trigger: 7\nwhen: {event: a}\nthen: [{set: {a: 1}}]", "1:10: the name of a trigger is text"),
         ("segment: s\nif: event.name == 'a'", "2:5: "),
-        ("when: {event: a}\ntrigger: t", "1:1: a document's first key names its kind, and 'when' is none"),
+        ("when: {event: a}\ntrigger: t", "1:1: a document's first key names its kind: put 'trigger' before 'when'"),
+        ("test: t\ntimeline: []", "1:1: tests stand in files of their own, whose names end in .test.yaml"),
+        ("trigger: T 1\nwhen: {event: a}\nthen: [{set: {a: 1}}]", "1:10: trigger: expected a name of small letters"),
+        ("counter: a-b\nof: x", "1:10: counter: expected a name of small letters, digits, '_', and no digit first"),
+        ("trigger: t\nwhen: {}\nthen: [{set: {a: 1}}]", "2:7: expected one of event, count"),
+        ("trigger: t\nwhen: {delay: 5m}\nthen: [{set: {a: 1}}]", "2:15: delay: expected keys and values (after, for)"),
+        (
+            "trigger: t\nwhen: {event: a}\nthen: {set: {a: 1}}",
+            "3:7: then: expected a list, found a mapping: begin each",
+        ),
+        ("segment: s\ncondition: x\nif: 'true'", "2:1: unknown key 'condition'; known: description"),
+        (
+            "message: m\nkind: modal\nactions: [{label: x, do: {emit: session_ended}}]",
+            "3:33: 'session_ended' is made by the server alone",
+        ),
         ("policy: mine", "1:9: there is one policy, and its name is default"),
         ("survey: goals\nquestions: []", "1:1: a document's first key names its kind, and 'survey' is none"),
     ],
@@ -234,6 +252,34 @@ def test_columns_point_into_conditions_however_they_are_written() -> None:
     assert fault(head + "\"user.id == 'x' && usr.id == 'y'\"").startswith("2:24:")
     assert fault(head + "|\n  user.id == 'x'\n  && usr.id == 'y'\n").startswith("4:6:")
     assert fault(head + "user.sessions > 1 && user.counters.uses > 1").startswith("2:26: no counter is named 'uses'")
+
+
+def test_documents_that_run_together_are_told_apart() -> None:
+    text = (
+        "trigger: t\nwhen: {event: x}\nthen: [{prompt: a}]\nmessage: a\nkind: toast\n\ntrigger: u\nwhen: {event: y}\n"
+    )
+    assert problems(text) == [
+        "4:1: 'message' begins another document: put a line '---' before it",
+        "7:1: a second 'trigger' begins here: put a line '---' before it",
+    ]
+
+
+def test_a_fault_does_not_hide_others_in_the_same_document() -> None:
+    assert problems("message: m\nkind: modl\ntitle: '{{ usr.id }}'\nactions: [{label: x, do: {flow: nope}}]") == [
+        "2:7: kind: expected one of modal, tooltip, hotspot, banner, toast, checklist, survey, inline, email, "
+        "found 'modl'; did you mean 'modal'?",
+        "3:12: unknown name 'usr'; did you mean 'user'?",
+        "4:33: no flow or variant is named 'nope'",
+    ]
+    assert [each.split(":")[0] for each in problems("counter: c\nof: x\ndistinct: feature\nwithin: 48")] == ["3", "4"]
+
+
+def test_an_idle_trigger_longer_than_a_session_is_warned_of() -> None:
+    text = "trigger: t\nwhen: [{event: x}, {idle: 45m}]\nthen: [{set: {a: 1}}]"
+    assert problems(text) == [
+        "2:27: warning: never comes true: a session ends after 30m without activity (policy: session, idle)"
+    ]
+    assert problems(text + "\n---\npolicy: default\nsession: {idle: 45m}") == []
 
 
 def test_an_unknown_segment_in_a_condition_is_a_warning_as_one_may_be_pinned() -> None:

@@ -213,7 +213,13 @@ def test_identify_and_consent_are_entries() -> None:
         ("test: x\ntimeline: [{at: 0s, expect: [{webhook: x}]}]", "2:40: no webhook is named 'x'"),
         ("test: x\ntimeline: [{at: 0s, expect: [{suppressed: lmit}]}]", "2:43: no suppression is called 'lmit'"),
         ("test: x\ntimeline: [{at: soon}]", "2:17: "),
-        ("trigger: x\nwhen: {event: a}", "1:1: "),
+        ("trigger: x\nwhen: {event: a}", "1:1: a document of a test file begins with 'test: NAME'"),
+        ("name: x\ntest: y\ntimeline: [{at: 0s}]", "1:1: a document of a test file begins with 'test: NAME'"),
+        ("test: x\ngiven: {trait: {a: 1}}\ntimeline: [{at: 0s}]", "2:9: unknown key 'trait' in given; did you mean"),
+        ("test: x\ntimeline: []", "2:11: timeline: expected a list of at least 1, found an empty list"),
+        ("test: x\ntimeline: [{at: 0s, expect: [{withdraw: tipp}]}]", "2:41: no message is named 'tipp'; did you"),
+        ("test: x\ntimeline: [{at: 0s, expect: [{content: {message: tipp}}]}]", "2:50: no message is named 'tipp'"),
+        ("test: x\ntimeline: [{at: 0s, expect: [{content: {slt: a}}]}]", "2:41: unknown key 'slt' in content"),
     ],
 )
 def test_what_is_told_of_a_faulty_test(program: Program, text: str, told: str) -> None:

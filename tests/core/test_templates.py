@@ -85,7 +85,7 @@ def test_a_text_without_tags_is_a_constant() -> None:
         ("{{ user.traits.clear() }}", "1:15: methods cannot be called in templates: use a filter"),
         ("{{ user['traits']['clear']() }}", "1:26: methods cannot be called"),
         ("{{ (user.traits | attr('clear'))() }}", "1:32: methods cannot be called"),
-        ("{{ user.id", "1:9: unexpected end of input, expected end of variable block"),
+        ("{{ user.id", "1:9: a '{{' is not closed by '}}'"),
         ("ab\nc {% if %}", "2:9: unexpected end of block"),
         ("{% if user.id %}a", "1:"),
         ("{% include 'a' %}", "1:4: templates cannot include or extend others"),

@@ -1,7 +1,7 @@
 """Arbitration: which of the triggers that came true together may act, and why the others may not.
 
-The order is strict and total: priority, then the order of files and documents. A trigger acts whole or not at all, and
-every one considered leaves a line in the trace.
+The order is strict and total: priority, then the order of files and documents. What holds a trigger back holds all its
+actions back, and every one considered leaves a line in the trace.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
         if not holds:
             turn.note(trigger.name, "not-met", reason=trigger.condition.source, detail=error)
             return
+    turn.expire()
     block = _block(turn, trigger, occurrence)
     if block is not None:
         turn.note(trigger.name, "suppressed", reason=block.reason, detail=block.detail)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from handrail.core.expressions import Expression, ExpressionError, Expressions
-from handrail.core.problems import Problem, suggest
+from handrail.core.problems import Problem, choose, suggest
 from handrail.core.source import Document, Place, Shape, validate
 from handrail.core.templates import Nested, Template, TemplateFault, Templates
 
@@ -113,7 +113,7 @@ class Compiler:
 
     def unknown(self, kind: str, name: str, names: Iterable[str], *path: str | int) -> None:
         known = list(names)
-        self.error(f"unknown {kind} '{name}'{suggest(name, known)}; known: {', '.join(known)}", *path)
+        self.error(f"unknown {kind} '{name}'{choose(name, known)}", *path)
 
     def error(self, message: str, *path: str | int) -> None:
         self._note(message, "error", path)

@@ -24,7 +24,22 @@ _SYNTAX = re.compile(
 )
 _TOKEN = re.compile(r"token recognition error at: '(.*?)'?$", re.DOTALL)
 _ENGLISH = {"and": "&&", "or": "||", "not": "!", "is": "==", "AND": "&&", "OR": "||", "NOT": "!"}
-_TYPES = {"string": "text", "int": "int", "null_type": "null"}
+_SPAN = re.compile(r"[smhd]\b|[smhd][0-9]")
+# Where what an author looks for in a part of the scope is mostly kept.
+_OWN = {"user": "traits", "event": "properties"}
+# The library's names of types, in words.
+_TYPES = {
+    "string": "text",
+    "int": "a whole number",
+    "double": "a decimal number",
+    "bool": "true or false",
+    "null_type": "null",
+    "dyn": "a value of any type",
+    "google.protobuf.Timestamp": "a time",
+    "google.protobuf.Duration": "a duration",
+    "list": "a list",
+    "map": "a mapping",
+}
 # Errors of evaluation, by a part of their text.
 _RETOLD = (
     ("divide by zero", "division by zero"),
@@ -39,13 +54,23 @@ def faults(text: str, source: str, variables: Iterable[str]) -> Iterator[tuple[i
     """(line, column, message) of every error in what the compiler said of `source`."""
     known = list(variables)
     seen = set()
-    for line, column, message in _FAULT.findall(text):
+    found = _FAULT.findall(text)
+    broken = [each for each in found if each[2].startswith("Syntax error")]
+    for line, column, message in broken[:1] or found:  # past the first slip of syntax the compiler only guesses
         fault = _fault(int(line), int(column), message, source.split("\n"), known)
         if fault not in seen:
             seen.add(fault)
             yield fault
     if not seen:
         yield 1, 1, _deep(text) or retell(text.split("\n")[0])
+
+
+def type_name(name: str) -> str:
+    """A type as the library calls it (`list(string)`, `INT`), in words."""
+    plain = name.lower() if name.isupper() else name
+    if plain == "list(string)":
+        return "a list of text"
+    return _TYPES.get(plain, _TYPES.get(plain.partition("(")[0], plain))
 
 
 def retell(text: str) -> str:
@@ -71,7 +96,7 @@ def _fault(line: int, column: int, message: str, lines: list[str], known: list[s
         called = row[index : index + 1] == "("
         start = _start(row, index, name.rpartition(".")[2] if called else name)
         return line, start + 1, _unknown_function(name, known) if called else unknown_name(name, known)
-    return line, index + 1, _overload(message) or _syntax(message, row) or _deep(message) or message
+    return line, index + 1, _overload(message) or _syntax(message, row, index) or _deep(message) or message
 
 
 def _start(row: str, index: int, name: str) -> int:
@@ -101,8 +126,12 @@ def _unknown_field(name: str, known: list[str]) -> str | None:
         inner = _inner(parent, known)
         if inner:
             close = nearest(last, inner)
-            hint = f"; did you mean '{parent}.{close}'?" if close else f"; it has {', '.join(inner)}"
-            return f"unknown field '{last}' of '{parent}'{hint}"
+            held = _OWN.get(parent)
+            if close:
+                return f"unknown field '{last}' of '{parent}'; did you mean '{parent}.{close}'?"
+            if held:
+                return f"'{parent}' has no '{last}' of its own: {held} are read as {parent}.{held}.{last}"
+            return f"unknown field '{last}' of '{parent}'; it has {', '.join(inner)}"
         parent, _, last = parent.rpartition(".")
     return None
 
@@ -116,13 +145,18 @@ def _suggest(name: str, known: list[str]) -> str:
     """A bare `traits` means `user.traits`; a bare word in a comparison was perhaps meant as text."""
     bare = {each.rpartition(".")[2]: each for each in reversed(known)} | {each: each for each in known}
     first = name.partition(".")[0]
-    close = nearest(first, [*bare, "user", "event"])
+    word = "." not in name
+    close = nearest(first, [*bare, "user", "event"], cutoff=0.75 if word else 0.6)
     if close:
         return f"; did you mean '{bare.get(close, close)}{name[len(first) :]}'?"
-    return "; text needs quotes, as 'text'" if "." not in name else ""
+    return f"; text needs quotes, as '{name}'" if word else ""
 
 
 def _unknown_function(name: str, known: list[str]) -> str:
+    if name == "has":
+        return "has() takes one dotted name, as has(user.traits.plan)"
+    if name in FUNCTIONS:
+        return f"'{name}' cannot be called like this: it needs other arguments, or a value before it"
     return f"unknown function '{name}'{suggest(name, FUNCTIONS)}"
 
 
@@ -130,7 +164,7 @@ def _overload(message: str) -> str | None:
     found = _OVERLOAD.search(message)
     if not found:
         return None
-    name, types = found[1], [_TYPES.get(each, each) for each in _split(found[2])]
+    name, types = found[1], [type_name(each) for each in _split(found[2])]
     if name == "_?_:_":
         return f"`? :` needs a condition and two values of one type, found {', '.join(types)}"
     if name == "_[_]":
@@ -138,7 +172,21 @@ def _overload(message: str) -> str | None:
     if name == "@in":
         return f"`in` cannot look for {types[0]} in {types[1]}"
     shown = name.replace("_", "") if name.strip("_") != name or name == "!_" else f"{name}()"
-    return f"`{shown}` does not work on {' and '.join(types)}"
+    return f"`{shown}` does not work on {' and '.join(types)}{_remedy(types)}"
+
+
+def _remedy(types: list[str]) -> str:
+    if set(types) == {"a list of text", "text"}:
+        return ": test whether it is in the list, as 'text' in list"
+    if set(types) == {"a duration", "text"}:
+        return ": write duration('48h')"
+    if set(types) == {"a time", "text"}:
+        return ": write timestamp('2026-01-31T09:00:00Z')"
+    if set(types) == {"a whole number", "a decimal number"}:
+        return ": write both in the same way, or convert with int() or double()"
+    if "a mapping" in types and len(types) > 1:
+        return ": name one of its entries"
+    return ""
 
 
 def _split(types: str) -> list[str]:
@@ -153,9 +201,11 @@ def _split(types: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _syntax(message: str, row: str) -> str | None:
+def _syntax(message: str, row: str, index: int) -> str | None:
     if not message.startswith("Syntax error"):
         return None
+    if index and row[index - 1].isdigit() and _SPAN.match(row, index):
+        return "a duration is written duration('48h')"
     token = _TOKEN.search(message)
     if token:
         return _odd_token(token[1])
@@ -164,6 +214,8 @@ def _syntax(message: str, row: str) -> str | None:
     for word in (what, *re.findall(r"\b(not|NOT)\b", row)):
         if word in _ENGLISH:
             return f"use {_ENGLISH[word]} instead of '{word}'"
+    if what == "contains":
+        return "whether a list has a member is asked as 'member' in list"
     if what == "<EOF>":
         return "the expression ends too early: a value or a bracket is missing"
     return f"unexpected '{what}'" if what else message.partition(" expecting ")[0].replace("Syntax error: ", "")

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import Field
+from hashlib import blake2b
+from typing import Literal
 
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
+from handrail.core.names import Identifier
 from handrail.core.source import Shape
 from handrail.core.state import State, Tally
 
 KEPT = 1_000  # times or values kept for one counter of one user, the newest
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
-Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=64)]
+LONGEST = 64  # characters of a value kept as it is; a longer one is known by its hash
 
 
 class CountShape(Shape):
@@ -59,6 +57,8 @@ def add(counter: Counter, state: State, *, at: int, value: str = "") -> Tally:
     if counter.first is not None and at >= state.first_seen + counter.first:
         return tally
     if counter.distinct is not None:
+        if len(value) > LONGEST:
+            value = blake2b(value.encode(errors="surrogatepass"), digest_size=16).hexdigest()
         values = {**tally.values, value: max(at, tally.values.get(value, at))}
         if len(values) > KEPT:
             del values[min(values, key=values.__getitem__)]

@@ -183,6 +183,7 @@ class _Reader:
         self.values: dict[Path, Place] = {}
         self.faulty: set[Path] = set()
         self.odd: list[tuple[dict[str, Any], str]] = []  # values read over, and where they are
+        self.joined = False  # a '---' is missing: another document goes on in this one
         root = next(events)
         place = self._place(root)
         value = self._value(root, events)
@@ -249,10 +250,20 @@ class _Reader:
         self._refuse((*parent.path, key), event)
         parent.key = key
         if key in parent.seen:
-            line = parent.seen[key][0]
-            self._fault((*parent.path, key), place, f"the key {show(key)} stands twice, first on line {line}")
+            self._repeated(parent, key, place)
         else:
             parent.seen[key] = self.keys[(*parent.path, key)] = place
+
+    def _repeated(self, parent: _Open, key: str, place: Place) -> None:
+        """A key for the second time. Where it is the document's first, what follows is another document's."""
+        first = next(iter(parent.seen))
+        if parent.path == () and (key == first or self.joined):
+            if not self.joined:
+                self._fault((key,), place, f"a second {show(key)} begins here: put a line '---' before it")
+            self.joined = True
+        else:
+            line = parent.seen[key][0]
+            self._fault((*parent.path, key), place, f"the key {show(key)} stands twice, first on line {line}")
 
     def _merge(self, key: str, event: Any) -> bool:
         return key == "<<" and not event.style
@@ -316,4 +327,10 @@ class _Reader:
         place = self._at(opened or error.problem_mark or error.context_mark)
         if self.lines[self.line].startswith("%"):
             wording = "lines starting with '%' are not supported"
+        elif re.match(" *\t", self.lines[place.line - 1]):
+            wording = "a tab is used for indentation: use spaces"
+        elif error.problem_mark and "did not find expected key" in said:
+            row, column = self.lines[self._at(error.problem_mark).line - 1], error.problem_mark.column
+            if row[max(column - 2, 0) : column].strip().endswith(("'", '"')):
+                wording = "the text goes on after its closing quote: put the whole value in quotes of the other kind"
         self.problems.append(Problem(self.path, *place, wording or f"not valid YAML: {said.strip()}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from handrail.core.frames import Content, Flow, Prompt, Withdraw
 
@@ -40,8 +40,9 @@ class Decision(Struct, frozen=True, kw_only=True):
 class Considered(Struct, frozen=True, kw_only=True):
     """A line of the trace: a trigger that was woken, and what became of it.
 
-    `outcome` is `fired`, `suppressed` or `not-met`; `reason` is the suppression (limit, cooldown, cap, gap, busy,
-    late) or the text of the condition that did not hold; `detail` says more in words.
+    `outcome` is `fired`, `suppressed`, `not-met`, `cancelled` (a wait), `failed` (an action of a trigger that fired) or
+    `ignored`; `reason` is the suppression (limit, cooldown, cap, gap, busy, late, loop) or the text of the condition
+    that did not hold; `detail` says more in words. `trigger` is empty where it is about no single one.
     """
 
     trigger: str
@@ -51,6 +52,3 @@ class Considered(Struct, frozen=True, kw_only=True):
 
 
 Effect = Push | Call | Decision
-TraceLine = Considered
-
-__all__ = ["Call", "Considered", "Decision", "Effect", "Push", "TraceLine", "field"]

@@ -22,7 +22,7 @@ from handrail.core.frames import Block, FlowView, Prompt
 from handrail.core.program import Program
 from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
-from handrail.core.state import SEEN_FOR, SEEN_MAX, Connection, State, Wait
+from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State, Wait
 from handrail.core.templates import TemplateFault
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, end_session, is_late, touch
@@ -88,14 +88,21 @@ def _apply(turn: Turn, event: Event) -> None:
             _learn(turn, event.context)
             turn.set_traits(event.traits)
         case ev.Consent():
-            turn.state.consents.update(event.purposes)
-            turn.touched.add("user.consents")
+            _consent(turn, event.purposes)
         case ev.Connected():
             _connect(turn, event)
         case ev.Disconnected():
             turn.state.connections.pop(event.connection, None)
         case ev.Activity():
             _activity(turn, event)
+
+
+def _consent(turn: Turn, purposes: dict[str, bool]) -> None:
+    consents = turn.state.consents
+    for purpose, given in purposes.items():
+        if purpose in consents or len(consents) < PURPOSES_MAX:
+            consents[purpose] = given
+    turn.touched.add("user.consents")
 
 
 def _drop_lost(state: State, event: Event) -> None:
@@ -139,9 +146,19 @@ def _follow_steps(turn: Turn, name: str, properties: dict[str, Any]) -> None:
         return
     weight = {"": 0, "viewed": 1, "skipped": 2, "completed": 3}
     if weight[status] > weight.get(turn.state.steps.get(step_id, ""), 0):
-        turn.state.steps[step_id] = status
-        turn.touched.add("user.steps")
-        turn.progressed |= turn.state.flow is not None and step_id in turn.state.flow.steps
+        _note_step(turn, step_id, status)
+
+
+def _note_step(turn: Turn, step_id: str, status: str) -> None:
+    """Of too many steps, the oldest that no flow has are forgotten."""
+    steps = turn.state.steps
+    if step_id not in steps and len(steps) >= STEPS_MAX:
+        known = {name for flow in turn.program.flows.values() for name in flow.modules}
+        for name in [name for name in steps if name not in known][: len(steps) + 1 - STEPS_MAX]:
+            del steps[name]
+    steps[step_id] = status
+    turn.touched.add("user.steps")
+    turn.progressed |= turn.state.flow is not None and step_id in turn.state.flow.steps
 
 
 def _connect(turn: Turn, event: ev.Connected) -> None:
@@ -268,11 +285,8 @@ def _remember(state: State, event_id: str, now: int) -> None:
     """Note that the event was applied, forgetting what is too old or too many."""
     seen = state.seen
     seen[event_id] = now
-    stale = (
-        [each for each, at in seen.items() if at <= now - SEEN_FOR]
-        if next(iter(seen.values())) <= now - SEEN_FOR
-        else []
-    )
-    stale += list(seen)[: len(seen) - len(stale) - SEEN_MAX] if len(seen) - len(stale) > SEEN_MAX else []
-    for each in stale:
-        seen.pop(each, None)
+    if next(iter(seen.values())) <= now - SEEN_FOR:  # the first is the oldest: mostly there is nothing to forget
+        for each in [each for each, at in seen.items() if at <= now - SEEN_FOR]:
+            del seen[each]
+    for each in list(seen)[: len(seen) - SEEN_MAX] if len(seen) > SEEN_MAX else ():
+        del seen[each]

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .pyi but no py.typed
 from msgspec import Struct
 
-from handrail.core.complaints import faults, retell
+from handrail.core.complaints import faults, retell, type_name
 from handrail.core.syntax import Node, parse_tree
 
 MAX_SOURCE = 2_000  # characters; bounds what one expression can cost
@@ -101,11 +101,13 @@ class Expression:
     with `in user.segments`; `places` where each of `reads` first stands, as (line, column) in the source.
     """
 
-    __slots__ = ("_compiled", "_wanted", "counters", "keys", "places", "reads", "segments", "source")
+    __slots__ = ("_compiled", "_unordered", "_wanted", "counters", "keys", "places", "reads", "segments", "source")
 
     def __init__(self, source: str, compiled: cel.Expression, tree: Node) -> None:
         self.source = source
         self._compiled = compiled
+        # The library goes through a map in another order in each process; what comes of it is put in order.
+        self._unordered = tree.kind == "loop" and tree.parts[0].name in _MAPS and tree.parts[1].kind == "list"
         uses = list(_uses(tree))
         variables = {name for name, _, _ in uses}
         self.keys = {name: _keys(name, uses) for name in sorted(variables & _MAPS)}
@@ -141,7 +143,8 @@ class Expression:
         if result.type() == _T.ERROR:
             return Outcome(None, retell(str(result.value())))
         try:
-            return Outcome(_plain(result.plain_value()))
+            value = _plain(result.plain_value())
+            return Outcome(sorted(value, key=repr) if self._unordered else value)
         except _EVALUATION_ERRORS as error:
             return Outcome(None, str(error))
 
@@ -232,7 +235,7 @@ def _not_a_condition(kind: str, source: str) -> str:
     if kind == "DYN":
         shown = source if len(source) <= 60 else "…"
         return f"this can be of any type, and a condition must be true or false: compare it, as {shown} == true"
-    return f"a condition must be true or false, this is {kind}: compare it with something"
+    return f"a condition must be true or false, this is {type_name(kind)}: compare it with something"
 
 
 def _uses(node: Node) -> Iterator[tuple[str, str | None, int | None]]:
@@ -289,5 +292,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else str(_plain(key)): _plain(item) for key, item in value.items()}
+        named = {key if isinstance(key, str) else str(_plain(key)): item for key, item in value.items()}
+        return {key: _plain(named[key]) for key in sorted(named)}
     raise ValueError("the result is a type, not a value")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
-from handrail.core.counters import Name
 from handrail.core.expressions import Expression
 from handrail.core.frames import FlowView, StepView
+from handrail.core.names import Name
 from handrail.core.reads import keys_read
 from handrail.core.scope import Scope
 from handrail.core.source import Shape

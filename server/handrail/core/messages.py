@@ -13,10 +13,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
-from handrail.core.counters import Name
 from handrail.core.durations import Duration, parse_duration
+from handrail.core.events import SERVER_EVENTS
 from handrail.core.expressions import Expression
 from handrail.core.frames import Button
+from handrail.core.names import Name
 from handrail.core.scope import Scope
 from handrail.core.source import Shape
 from handrail.core.templates import Template
@@ -181,6 +182,8 @@ def _check_deed(do: str | dict[str, Any], compiler: Compiler, *at: str | int) ->
         compiler.attempt(parse_duration, do[name], *at, name)
     elif name == "flow":
         compiler.refer_flow(do[name], *at, name)
+    elif name == "emit" and do[name] in SERVER_EVENTS:
+        compiler.error(f"'{do[name]}' is made by the server alone", *at, name)
     elif name == "url" and not do[name].startswith(("https://", "http://", "/", "#", "?", "mailto:")):
         compiler.error("a url is http(s), mailto or a path on the page's own site", *at, name)
 

@@ -6,7 +6,7 @@ Checks read the state and answer with a reason from REASONS or None; the caller 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from handrail.core.durations import Duration, Limit, Limits
 from handrail.core.source import Shape
@@ -56,7 +56,7 @@ class Policy:
     @property
     def remembered(self) -> int:
         """How many prompts and e-mails the state must keep to judge the caps."""
-        return max(KEPT, *(limit.count for limit in (*self.prompts, *self.email, *self.budget)), 1)
+        return max((KEPT, *(limit.count for limit in (*self.prompts, *self.email, *self.budget))))
 
 
 def compile_policy(shape: PolicyShape) -> Policy:
@@ -77,7 +77,7 @@ class Block:
 
     reason: str
     detail: str
-    until: int | None = field(default=None)
+    until: int | None = None
 
 
 def check_limits(limits: tuple[Limit, ...], times: tuple[int, ...], state: State, *, now: int) -> Block | None:
@@ -108,7 +108,7 @@ def check_email(policy: Policy, state: State, *, now: int) -> Block | None:
 
 def remember(times: tuple[int, ...], now: int, kept: int) -> tuple[int, ...]:
     """The latest `kept` times, oldest first whatever the clocks of two processes say."""
-    return (*times, max(now, *times[-1:], now))[-kept:]
+    return (*times, max((now, *times[-1:])))[-kept:]
 
 
 def _check_budget(policy: Policy, state: State, now: int) -> Block | None:

@@ -29,7 +29,15 @@ def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | No
     return folded[close[0]] if close else None
 
 
-def suggest(name: str, names: Iterable[str]) -> str:
+def suggest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
     """The tail of a message about an unknown name: `; did you mean 'x'?`, or nothing."""
-    close = nearest(name, names)
+    close = nearest(name, names, cutoff=cutoff)
     return f"; did you mean '{close}'?" if close else ""
+
+
+def choose(name: str, names: Iterable[str], taken: Iterable[str] = ()) -> str:
+    """The tail of a message about an unknown name where there are few to choose from: the nearest, or else all that
+    are not taken."""
+    known = list(names)
+    left = [each for each in known if each not in taken]
+    return suggest(name, known, cutoff=0.65) or (f"; known: {', '.join(left)}" if left else "")

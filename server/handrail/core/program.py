@@ -21,6 +21,14 @@ from handrail.core.webhooks import Webhook
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """An event that ends a trigger's pending waits."""
+
+    trigger: str
+    where: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
 class Trigger:
     """A rule. `rank` sorts: priority first, then the order of files and documents; `rule` is its fingerprint.
 
@@ -35,6 +43,7 @@ class Trigger:
     actions: tuple[Action, ...]
     limits: tuple[Limit, ...] = ()
     cooldown: int = 0
+    cancels: tuple[tuple[str, Cancel], ...] = ()  # (wake key, what to cancel)
     on_change: str = "finish"
 
     @property
@@ -50,14 +59,6 @@ class Trigger:
         """Whether the trigger itself takes this message off the screen before it prompts."""
         first = takewhile(lambda action: not isinstance(action, ShowPrompt), self.actions)
         return any(isinstance(action, WithdrawPrompt) and action.message == message for action in first)
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """An event that ends a trigger's pending waits."""
-
-    trigger: str
-    where: Expression | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,44 +9,27 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Literal
+from itertools import pairwise
 
-import msgspec
-from pydantic import Field
+from msgspec.structs import replace
 
-from handrail.core.actions import THENS, Action, PromptThen, ShowPrompt
 from handrail.core.compiler import Compiler, Names
-from handrail.core.counters import Counter, CounterShape, Name
-from handrail.core.durations import Duration, Limits
+from handrail.core.counters import Counter, CounterShape
+from handrail.core.durations import format_duration
 from handrail.core.expressions import Expression, Expressions
 from handrail.core.flows import Flow, FlowShape, compile_flow
 from handrail.core.messages import Message, MessageShape, compile_message
 from handrail.core.policy import Policy, PolicyShape, compile_policy
 from handrail.core.problems import Problem, suggest
 from handrail.core.program import Cancel, Program, Segment, Trigger, index_spans
+from handrail.core.scalars import show
 from handrail.core.segments import SegmentShape, in_order, index_reads, watched
-from handrail.core.source import Document, Shape, read
+from handrail.core.source import Document, read, salvage
 from handrail.core.templates import Nested, Templates
-from handrail.core.triggers import WHENS, CountWhen, DelayWhen, Hook, OnAway, OnIdle
+from handrail.core.trigger import compile_trigger
+from handrail.core.triggers import Hook, OnAway, OnIdle
 from handrail.core.triggers.count import compile_count
-from handrail.core.triggers.event import EventWhen
 from handrail.core.webhooks import Webhook, WebhookShape, compile_webhook
-
-PRIORITIES = ("lowest", "low", "medium", "high", "highest")
-Priority = Literal["lowest", "low", "medium", "high", "highest"]
-
-
-class TriggerShape(Shape):
-    trigger: Name
-    description: str | None = None
-    when: dict[str, Any] | list[dict[str, Any]]
-    condition: str | None = Field(None, alias="if")
-    then: list[dict[str, Any]] = Field(min_length=1)
-    limit: Limits = ()
-    cooldown: Duration = 0
-    priority: Priority = "medium"
-    cancel_on: list[EventWhen] = Field(default_factory=list)
-    on_change: Literal["finish", "restart", "cancel"] = "finish"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +45,6 @@ class _Parts:
     """What has been compiled so far."""
 
     triggers: dict[str, Trigger] = field(default_factory=dict)
-    cancels: list[tuple[str, Cancel]] = field(default_factory=list)
     segments: dict[str, Segment] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
@@ -92,10 +74,24 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
         message = f"segments test each other in a circle: {' -> '.join(circle)}"
         problems.append(document.problem(document.value_place(("if",)), message))
         segments, circle = in_order(straight.values())
+    problems.extend(_never_idle(parts, places))
     problems.sort()
     if any(problem.severity == "error" for problem in problems):
         return Loaded(None, tuple(problems))
     return Loaded(_assemble(parts, segments, _version(sources)), tuple(problems))
+
+
+def _never_idle(parts: _Parts, places: Mapping[str, Document]) -> Iterator[Problem]:
+    """Idle triggers longer than a session lasts without activity."""
+    for trigger in parts.triggers.values():
+        document = places[f"trigger:{trigger.name}"]
+        listed = isinstance(document.value["when"], list)
+        for index, hook in enumerate(trigger.hooks):
+            if isinstance(hook, OnIdle) and hook.span > parts.policy.session_idle:
+                place = document.value_place(("when", index, "idle") if listed else ("when", "idle"))
+                span = format_duration(parts.policy.session_idle)
+                message = f"never comes true: a session ends after {span} without activity (policy: session, idle)"
+                yield document.problem(place, message, severity="warning")
 
 
 def _read(path: str, text: str, problems: list[Problem]) -> list[Document]:
@@ -108,14 +104,15 @@ def _unique(documents: list[Document], problems: list[Problem]) -> list[tuple[st
     """(kind, name, document) of what can be compiled; names are unique within a kind, the later one is at fault."""
     first: dict[tuple[str, str], Document] = {}
     kept = []
-    for document in documents:
+    for document in [part for each in documents for part in _parted(each, problems)]:
         kind = next(iter(document.value), "")
         if kind not in _COMPILE:
-            problems.append(document.problem(document.key_place((kind,)), _unknown_kind(kind)))
+            problems.append(document.problem(document.key_place((kind,)), _unknown_kind(kind, document)))
             continue
         name = document.value[kind]
         if not isinstance(name, str):
-            problems.append(document.problem(document.value_place((kind,)), f"the name of a {kind} is text"))
+            place = document.value_place((kind,))
+            problems.append(document.problem(place, f"the name of a {kind} is text, found {show(name)}"))
             continue
         other = first.setdefault((kind, name), document)
         if other is not document:
@@ -127,7 +124,23 @@ def _unique(documents: list[Document], problems: list[Problem]) -> list[tuple[st
     return kept
 
 
-def _unknown_kind(kind: str) -> str:
+def _parted(document: Document, problems: list[Problem]) -> Iterator[Document]:
+    """The document, or the ones that run together in it where a '---' was forgotten: no kind is a key of another."""
+    keys = list(document.value)
+    starts = [0, *(index for index, key in enumerate(keys) if index and key in _COMPILE and keys[0] in _COMPILE)]
+    for start, end in pairwise([*starts, len(keys)]):
+        if start:
+            message = f"'{keys[start]}' begins another document: put a line '---' before it"
+            problems.append(document.problem(document.key_place((keys[start],)), message))
+        yield replace(document, value={key: document.value[key] for key in keys[start:end]})
+
+
+def _unknown_kind(kind: str, document: Document) -> str:
+    later = next((key for key in document.value if key in _COMPILE), None)
+    if later is not None:
+        return f"a document's first key names its kind: put '{later}' before '{kind}'"
+    if kind == "test":
+        return "tests stand in files of their own, whose names end in .test.yaml"
     return (
         f"a document's first key names its kind, and '{kind}' is none{suggest(kind, _COMPILE)}; "
         f"kinds are {', '.join(_COMPILE)}"
@@ -157,121 +170,39 @@ def _names(kept: list[tuple[str, str, Document]]) -> Names:
 
 
 def _trigger(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(TriggerShape)
-    if shape is None:
-        _check_parts(compiler)
-        return
-    rule = _fingerprint(compiler.document.value)
-    cancels = [
-        (f"event:{each.event}", Cancel(shape.trigger, compiler.condition(each.where, "cancel_on", index, "where")))
-        for index, each in enumerate(shape.cancel_on)
-    ]
-    parts.cancels.extend(cancels)
-    parts.triggers[shape.trigger] = Trigger(
-        name=shape.trigger,
-        rank=(-PRIORITIES.index(shape.priority), order),
-        rule=rule,
-        hooks=_hooks(shape.trigger, shape.when, compiler, rule),
-        condition=compiler.condition(shape.condition, "if"),
-        actions=_actions(shape.then, compiler),
-        limits=shape.limit,
-        cooldown=shape.cooldown,
-        on_change=shape.on_change,
-    )
-
-
-def _check_parts(compiler: Compiler) -> None:
-    """What can still be told of a trigger that is faulty elsewhere."""
-    value = compiler.document.value
-    name, when, condition, then = (value.get(key) for key in ("trigger", "when", "if", "then"))
-    if isinstance(when, dict) or (isinstance(when, list) and all(isinstance(form, dict) for form in when)):
-        _hooks(str(name), when, compiler, "")
-    if isinstance(condition, str):
-        compiler.condition(condition, "if")
-    if isinstance(then, list) and all(isinstance(form, dict) for form in then):
-        _actions(then, compiler)
-
-
-def _hooks(
-    trigger: str, when: dict[str, Any] | list[dict[str, Any]], compiler: Compiler, rule: str
-) -> tuple[Hook, ...]:
-    listed = isinstance(when, list)
-    forms = when if isinstance(when, list) else [when]
-    if not forms:
-        compiler.error(f"when needs at least one of {', '.join(WHENS)}", "when")
-    hooks: list[Hook] = []
-    for index, form in enumerate(forms):
-        path: tuple[str | int, ...] = ("when", index) if listed else ("when",)
-        key = _one_key(form, WHENS, compiler, path, extra="where")
-        shape = compiler.shape(WHENS[key], *path) if key else None
-        below = compiler.below(*path)
-        match shape:
-            case None:
-                continue
-            case CountWhen():
-                hooks.append(shape.hook(below, name=f"{trigger}#{index}"))
-            case DelayWhen():
-                hooks.append(shape.hook(below, trigger=trigger, index=index, rule=rule))
-            case _:
-                hooks.append(shape.hook(below))
-    return tuple(hooks)
-
-
-def _actions(forms: list[dict[str, Any]], compiler: Compiler) -> tuple[Action, ...]:
-    actions: list[Action] = []
-    for index, form in enumerate(forms):
-        path = ("then", index)
-        key = _one_key(form, THENS, compiler, path, extra="data")
-        then = compiler.shape(THENS[key], *path) if key else None
-        if then is None:
-            continue
-        if isinstance(then, PromptThen) and any(isinstance(action, ShowPrompt) for action in actions):
-            compiler.error("a trigger shows one prompt: only one can be on the screen", *path)
-        actions.append(then.action(compiler.below(*path)))
-    return tuple(actions)
-
-
-def _one_key(
-    form: dict[str, Any], kinds: Mapping[str, Any], compiler: Compiler, path: tuple[str | int, ...], *, extra: str
-) -> str | None:
-    """The one key of `form` that says its kind, or None after noting what is wrong."""
-    known = [key for key in form if key in kinds]
-    if len(known) == 1:
-        return known[0]
-    if len(known) > 1:
-        compiler.error(f"'{known[0]}' and '{known[1]}' cannot stand together: make it a list, one each", *path)
-        return None
-    found = next((key for key in form if key != extra), "")
-    compiler.unknown(str(path[0]), found, kinds, *path, found)
-    return None
+    trigger = compile_trigger(compiler, order)
+    if trigger is not None:
+        parts.triggers[trigger.name] = trigger
 
 
 def _segment(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(SegmentShape)
+    shape = compiler.shape(SegmentShape) or salvage(SegmentShape, compiler.document, {"segment": "x", "if": "true"})
     if shape is not None:
         parts.segments[shape.segment] = Segment(shape.segment, compiler.condition(shape.condition, "if", event=False))
 
 
 def _counter(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(CounterShape)
+    shape = compiler.shape(CounterShape) or salvage(CounterShape, compiler.document, {"counter": "x", "of": "x"})
     if shape is not None:
         parts.counters[shape.counter] = compile_count(shape, compiler, shape.of, shape.counter)
 
 
 def _message(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(MessageShape)
+    shape = compiler.shape(MessageShape) or salvage(MessageShape, compiler.document, {"message": "x", "kind": "modal"})
     if shape is not None:
         parts.messages[shape.message] = compile_message(shape, compiler)
 
 
 def _flow(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(FlowShape)
+    shape = compiler.shape(FlowShape) or salvage(FlowShape, compiler.document, {"flow": "x"})
     if shape is not None:
         parts.flows[shape.flow] = compile_flow(shape, compiler)
 
 
 def _webhook(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(WebhookShape)
+    shape = compiler.shape(WebhookShape) or salvage(
+        WebhookShape, compiler.document, {"webhook": "x", "url": "https://stand-in.invalid"}
+    )
     if shape is None:
         return
     webhook, flaws = compile_webhook(shape, environ)
@@ -314,8 +245,9 @@ def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Pro
     for counter in parts.counters.values():
         counting[f"event:{counter.event}"].append(counter)
     cancels: defaultdict[str, list[Cancel]] = defaultdict(list)
-    for key, cancel in parts.cancels:
-        cancels[key].append(cancel)
+    for trigger in triggers:
+        for key, cancel in trigger.cancels:
+            cancels[key].append(cancel)
     return Program(
         version=version,
         triggers=parts.triggers,
@@ -349,7 +281,3 @@ def _version(sources: Mapping[str, str]) -> str:
     for path in sorted(sources):
         digest.update(f"{path}\0{sources[path]}\0".encode(errors="surrogatepass"))
     return digest.hexdigest()
-
-
-def _fingerprint(value: Any) -> str:
-    return blake2b(msgspec.json.encode(value), digest_size=6).hexdigest()

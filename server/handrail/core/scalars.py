@@ -50,4 +50,6 @@ def show(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return str(value)
+    if not value:
+        return "an empty list" if isinstance(value, list) else "an empty mapping"
     return "a list" if isinstance(value, list) else "a mapping"

@@ -6,7 +6,7 @@ user's alarm rings whenever it falls due, as it would on a server.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from handrail.core.effects import Considered, Decision
 from handrail.core.engine import fresh, step
 from handrail.core.events import Activity, Alarm, Connected, Consent, Disconnected, Event, Identify, Track
 from handrail.core.policy import REASONS
-from handrail.core.problems import Problem, suggest
+from handrail.core.problems import Problem, choose, suggest
 from handrail.core.program import Program
 from handrail.core.source import Document, Shape, read, validate
 from handrail.core.state import State
@@ -101,6 +101,10 @@ def read_tests(sources: Mapping[str, str], program: Program) -> tuple[list[Scena
         documents, found = read(path, sources[path])
         problems.extend(found)
         for document in documents:
+            if next(iter(document.value), None) != "test":
+                message = "a document of a test file begins with 'test: NAME'; rules stand in files of their own"
+                problems.append(document.problem(document.place, message))
+                continue
             shape, found = validate(TestShape, document)
             faults = [*found, *(_check(shape, document, program) if shape else ())]
             problems.extend(faults)
@@ -240,23 +244,27 @@ def _check_expected(
     known = (*ACTIONS, "trigger", "variant", "suppressed")
     for key in expected:
         if key not in known:
-            yield document.problem(
-                document.key_place((*at, key)), f"unknown key '{key}'{suggest(key, known)}; known: {', '.join(known)}"
-            )
+            yield document.problem(document.key_place((*at, key)), f"unknown key '{key}'{choose(key, known)}")
     reason = expected.get("suppressed")
     if reason is not None and reason not in REASONS:
         place = document.value_place((*at, "suppressed"))
         yield document.problem(place, f"no suppression is called '{reason}'; they are {', '.join(REASONS)}")
-    names: dict[str, Mapping[str, object]] = {
-        "trigger": program.triggers,
-        "prompt": program.messages,
-        "webhook": program.webhooks,
-    }
-    for key, defined in names.items():
-        name = expected.get(key)
+    content = expected.get("content")
+    block = content if isinstance(content, dict) else {}
+    for key in block:
+        if key not in ("slot", "message"):
+            place = document.key_place((*at, "content", key))
+            yield document.problem(place, f"unknown key '{key}' in content{choose(key, ('slot', 'message'))}")
+    named: list[tuple[tuple[str, ...], Any, str, Iterable[str]]] = [
+        (("trigger",), expected.get("trigger"), "trigger", program.triggers),
+        (("prompt",), expected.get("prompt"), "message", program.messages),
+        (("withdraw",), expected.get("withdraw"), "message", program.messages),
+        (("content", "message"), block.get("message"), "message", program.messages),
+        (("webhook",), expected.get("webhook"), "webhook", program.webhooks),
+    ]
+    for path, name, kind, defined in named:
         if isinstance(name, str) and name not in defined:
-            kind = "message" if key == "prompt" else key
-            place = document.value_place((*at, key))
+            place = document.value_place((*at, *path))
             yield document.problem(place, f"no {kind} is named '{name}'{suggest(name, defined)}")
 
 

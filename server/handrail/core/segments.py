@@ -8,8 +8,9 @@ from graphlib import CycleError, TopologicalSorter
 
 from pydantic import Field
 
-from handrail.core.counters import Counter, Name
+from handrail.core.counters import Counter
 from handrail.core.expressions import Expression
+from handrail.core.names import Name
 from handrail.core.program import Segment
 from handrail.core.reads import keys_read
 from handrail.core.source import Shape

@@ -6,17 +6,18 @@ union's branches become the one the author most likely meant, and the tags of un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handrail.core.documents import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, Document, Path, Place, read
-from handrail.core.problems import Problem, suggest
+from handrail.core.problems import Problem, choose, suggest
 from handrail.core.scalars import show
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "Document", "Path", "Place", "Shape", "read", "validate"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "Document", "Path", "Place", "Shape", "read", "salvage", "validate"]
 
 
 class Shape(BaseModel):
@@ -55,8 +56,8 @@ _BOUNDS = {
     "greater_than": "more than {gt}",
     "less_than_equal": "at most {le}",
     "less_than": "less than {lt}",
-    "too_short": "at least {min_length} of them",
-    "too_long": "at most {max_length} of them",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
     "string_too_short": "text of at least {min_length} characters",
     "string_too_long": "text of at most {max_length} characters",
 }
@@ -72,9 +73,24 @@ def validate(model: type[M], document: Document, at: Path = ()) -> tuple[M | Non
         return model.model_validate_json(msgspec.json.encode(value)), []
     except ValidationError as error:
         faults = [_Fault(details, value) for details in error.errors(include_url=False)[:MAX_PROBLEMS]]
-    names = _field_names(model)
-    problems = {_problem(fault, document, at, names) for fault in _choose(faults)}
+    problems = {_problem(fault, document, at, model) for fault in _choose(faults)}
     return None, sorted(problem for problem in problems if problem)
+
+
+def salvage(model: type[M], document: Document, stand_ins: Mapping[str, Any]) -> M | None:
+    """What is left of a faulty document without the keys at fault, so that the rest of it can still be checked.
+
+    `stand_ins` take the place of required keys that are missing or at fault.
+    """
+    try:
+        return model.model_validate_json(msgspec.json.encode(document.value))
+    except ValidationError as error:
+        faulty = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
+    sound = {key: value for key, value in document.value.items() if key not in faulty}
+    try:
+        return model.model_validate_json(msgspec.json.encode({**stand_ins, **sound}))
+    except ValidationError:
+        return None
 
 
 def _at(value: Any, path: Iterable[Any]) -> Any:
@@ -164,7 +180,7 @@ def _best(branches: Iterable[list[_Fault]], place: Path) -> list[_Fault]:
     return ranked[0]
 
 
-def _problem(fault: _Fault, document: Document, at: Path, names: list[set[str]]) -> Problem | None:
+def _problem(fault: _Fault, document: Document, at: Path, model: type[BaseModel]) -> Problem | None:
     path = at + fault.path
     if any(path[:length] in document.faulty for length in range(len(path) + 1)):
         return None
@@ -174,23 +190,27 @@ def _problem(fault: _Fault, document: Document, at: Path, names: list[set[str]])
         return document.problem(document.value_place(path), f"missing key '{fault.key}'{inside}")
     if fault.kind == "extra_forbidden":
         inside = f" in {where}" if where else ""
-        known = _likely_names(fault.key, fault.found, names)
+        known = _likely_keys(fault, model)
         return document.problem(
-            document.key_place((*path, fault.key)), f"unknown key {show(fault.key)}{inside}{suggest(fault.key, known)}"
+            document.key_place((*path, fault.key)),
+            f"unknown key {show(fault.key)}{inside}{choose(fault.key, known, fault.found)}",
         )
-    return document.problem(document.value_place(path), f"{where}: {_say(fault)}" if where else _say(fault))
+    said = _say(fault, model)
+    return document.problem(document.value_place(path), f"{where}: {said}" if where else said)
 
 
-def _say(fault: _Fault) -> str:
+def _say(fault: _Fault, model: type[BaseModel]) -> str:
     found = show(fault.found)
     if fault.kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(fault.found, dict):
         return _say_tags(fault.context.get("expected_tags", ""), fault.found)
     if "either" in fault.context or fault.kind in _EXPECTED:
         expected = fault.context.get("either") or _EXPECTED[fault.kind]
-        quote = ": put it in quotes" if expected == "text" and isinstance(fault.found, (bool, int, float)) else ""
-        return f"expected {expected}, found {found}{quote}"
+        return f"expected {expected}{_keys_wanted(fault, model)}, found {found}{_remedy(expected, fault.found)}"
     if fault.kind in _BOUNDS:
         return f"expected {_BOUNDS[fault.kind].format(**fault.context)}, found {found}"
+    if fault.kind == "string_pattern_mismatch":
+        marks = "'-', '_' and '.'" if "-]" in fault.context["pattern"] else "'_', and no digit first"
+        return f"expected a name of small letters, digits, {marks}, found {found}"
     if fault.kind in ("literal_error", "enum"):
         return _say_choices(str(fault.context["expected"]), fault.found)
     if fault.kind in ("value_error", "assertion_error"):
@@ -212,25 +232,57 @@ def _say_tags(expected: str, found: dict[str, Any]) -> str:
     return f"{listed}, found {show(first)}{suggest(first, names)}"
 
 
+def _keys_wanted(fault: _Fault, model: type[BaseModel]) -> str:
+    """Which keys and values were expected."""
+    shapes = _models(_at_path(model, fault.path)) if fault.kind.startswith("model") else []
+    return f" ({', '.join(_keys(shapes[0]))})" if len(shapes) == 1 else ""
+
+
+def _remedy(expected: str, found: Any) -> str:
+    if expected == "text" and isinstance(found, (bool, int, float)):
+        return ": put it in quotes"
+    if expected == "a list" and isinstance(found, dict):
+        return ": begin each item with '- ', or put them in [ ]"
+    return ""
+
+
 def _spell(path: Path) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
 
 
-def _field_names(model: type[BaseModel]) -> list[set[str]]:
-    """The keys of every model reachable from this one, the outermost first."""
-    known: dict[type[BaseModel], set[str]] = {}
-    waiting: list[Any] = [model]
-    while waiting:
-        kind = waiting.pop(0)
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            waiting += get_args(kind)
-        elif kind not in known:
-            known[kind] = {info.alias or name for name, info in kind.model_fields.items()}
-            waiting += [info.annotation for info in kind.model_fields.values()]
-    return list(known.values())
+def _likely_keys(fault: _Fault, model: type[BaseModel]) -> list[str]:
+    """The keys of the model that refused one here: of a union's, the one whose other keys fit best."""
+    candidates = [keys for keys in map(_keys, _models(_at_path(model, fault.path))) if fault.key not in keys] or [[]]
+    return max(candidates, key=lambda keys: (len(fault.found.keys() & keys), -len(keys)))
 
 
-def _likely_names(key: str, mapping: dict[str, Any], models: list[set[str]]) -> set[str]:
-    """The keys of the model that refused `key` in this mapping: the one whose other keys fit best."""
-    candidates = [names for names in models if key not in names] or [set()]
-    return max(candidates, key=lambda names: (len(names & mapping.keys()), -len(names)))
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _at_path(annotation: Any, path: Path) -> list[Any]:
+    """The annotations that hold for the value at a path."""
+    reached = [annotation]
+    for step in path:
+        reached = [inner for each in reached for part in _branches(each) for inner in _inside(part, step)]
+    return reached
+
+
+def _inside(annotation: Any, step: str | int) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [info.annotation for name, info in annotation.model_fields.items() if (info.alias or name) == step]
+    return list(get_args(annotation)[-1:]) if get_origin(annotation) in (list, dict) else []
+
+
+def _branches(annotation: Any) -> list[Any]:
+    """The members of a union, or the annotation itself."""
+    if get_origin(annotation) is Annotated:
+        return _branches(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [branch for member in get_args(annotation) for branch in _branches(member)]
+    return [annotation]
+
+
+def _models(annotations: list[Any]) -> list[type[BaseModel]]:
+    branches = [branch for annotation in annotations for branch in _branches(annotation)]
+    return [each for each in branches if isinstance(each, type) and issubclass(each, BaseModel)]

@@ -16,6 +16,10 @@ from handrail.core.frames import Block, Prompt
 
 SEEN_FOR = 24 * 3_600_000  # how long an event id is remembered
 SEEN_MAX = 2_000  # and how many of them at most, the newest
+# What senders name is bounded too: a state travels to the store and back with every event.
+TRAITS_MAX = 500
+STEPS_MAX = 500
+PURPOSES_MAX = 100
 
 
 class Connection(Struct, frozen=True, array_like=True):

@@ -26,6 +26,10 @@ _FILTERS = (
     *("first", "last", "join", "sort", "reverse", "unique", "list", "sum", "min", "max", "items", "dictsort"),
     *("truncate", "pluralize", "split", "abs", "format", "tojson", "urlencode", "filesizeformat", "string"),
 )
+_UNCLOSED = (
+    ("end of input, expected end of variable block", "a '{{' is not closed by '}}'"),
+    ("end of input, expected end of block", "a '{%' is not closed by '%}', or an {% if %} or {% for %} has no end"),
+)
 _HIDDEN = re.compile(r"\{#.*?#\}|\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}", re.DOTALL)
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _TEXT = re.compile(_QUOTED, re.DOTALL)
@@ -252,6 +256,8 @@ def _at(text: str, offset: int, message: str) -> TemplateFault:
 def _fault(source: str, error: minijinja.TemplateError) -> TemplateFault:
     """The library's error at its line and column; its offsets count bytes."""
     message = error.detail or error.message
+    for part, words in _UNCLOSED:
+        message = words if part in message else message
     if error.kind == "OutOfFuel":
         message = "takes too long to render: too many or too large loops"
     elif error.kind == "TemplateNotFound":

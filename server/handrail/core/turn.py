@@ -18,7 +18,7 @@ from handrail.core.frames import Block, Content, Flow, Prompt, Withdraw
 from handrail.core.messages import Message, render
 from handrail.core.policy import remember
 from handrail.core.scope import NOTHING, Occurrence, Scope, iso
-from handrail.core.state import FlowChoice, OnScreen, State, Wait
+from handrail.core.state import TRAITS_MAX, FlowChoice, OnScreen, State, Wait
 
 if TYPE_CHECKING:
     from handrail.core.program import Program
@@ -30,20 +30,8 @@ EMITS = 100  # events that rules may emit within one step
 
 class Turn:
     __slots__ = (
-        *(
-            "changed",
-            "effects",
-            "emitted",
-            "late",
-            "now",
-            "occurrences",
-            "program",
-            "progressed",
-            "reason",
-            "state",
-            "told",
-        ),
-        *("touched", "trace"),
+        *("changed", "effects", "emitted", "late", "now", "occurrences", "program", "progressed", "reason", "state"),
+        *("told", "touched", "trace"),
     )
 
     def __init__(self, program: Program, state: State, now: int) -> None:
@@ -128,18 +116,24 @@ class Turn:
                 continue
             if value is None:
                 self.state.traits.pop(name, None)
-            else:
+            elif name in self.state.traits or len(self.state.traits) < TRAITS_MAX:
                 self.state.traits[name] = value
-            self.touched.add("user.traits")
-            self.occurrences.append(
-                Occurrence(
-                    keys=(f"changes:traits.{name}",),
-                    name="trait_changed",
-                    at=self.now,
-                    properties={"trait": name, "from": before, "to": value},
-                    late=self.late,
-                )
+            else:
+                self.note("", "ignored", reason="full", detail=f"trait '{name}': a user has {TRAITS_MAX} at most")
+                continue
+            self._trait_changed(name, before, value)
+
+    def _trait_changed(self, name: str, before: Any, value: Any) -> None:
+        self.touched.add("user.traits")
+        self.occurrences.append(
+            Occurrence(
+                keys=(f"changes:traits.{name}",),
+                name="trait_changed",
+                at=self.now,
+                properties={"trait": name, "from": before, "to": value},
+                late=self.late,
             )
+        )
 
     def refresh_segments(self) -> None:
         """Evaluate, in dependency order, the segments that read what was touched; changes become occurrences."""
@@ -208,6 +202,12 @@ class Turn:
         prompt = self.state.prompt.prompt
         self.state.prompt = None
         self.effects.append(Push(Withdraw(offset=self.next_offset(), id=prompt.id, reason=reason)))
+
+    def expire(self) -> None:
+        """Take the prompt off if its time is over by now: nobody sees it, whatever is still being caught up."""
+        shown = self.state.prompt
+        if shown is not None and shown.expires and shown.expires <= self.now:
+            self.withdraw("expired")
 
     def fill(self, slot: str, message: Message | None, occurrence: Occurrence) -> str | None:
         """Fill (or empty) a content slot and return the variant chosen. Raises TemplateFault."""

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from handrail.core.names import Name
 from handrail.core.source import Shape
 
 SECRET_PREFIX = "whsec_"
@@ -33,7 +34,7 @@ _OWN_HEADERS = frozenset(
 class WebhookShape(Shape):
     """The document `webhook: NAME` as its author writes it."""
 
-    webhook: str
+    webhook: Name
     description: str = ""
     url: str
     secret: str | None = None
@@ -118,7 +119,7 @@ class _Reading:
 
     def key(self, text: str | None) -> bytes | None:
         if text is None:
-            message = "has no 'secret': its calls are not signed, so the receiver cannot tell them from forged ones"
+            message = "the webhook has no 'secret': its calls are not signed, and anyone could forge them"
             self.fault(("webhook",), message, "warning")
             return None
         secret = self.text(text, "secret")

@@ -1,6 +1,7 @@
 """Kinds of `then`: one file each, where the YAML shape and its meaning stand together, joined here.
 
-An action runs once its trigger has fired and passed every cap. Raises TemplateFault when a text cannot be rendered.
+An action runs once its trigger has fired and passed every cap. `run` raises TemplateFault when a text cannot be
+rendered; that costs this action only.
 """
 
 from __future__ import annotations
