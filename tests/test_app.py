@@ -113,3 +113,11 @@ async def test_the_demo_is_where_it_is_switched_on(serve: Serve) -> None:
     assert (await client.get("/")).headers["location"] == "/demo"
     assert (await client.get("/demo")).status_code == 200
     assert (await (await serve()).get("/demo")).status_code == 404
+
+
+async def test_the_demos_pages_answer_mistakes_as_problems(serve: Serve) -> None:
+    client = await serve(demo=True)
+    for body, status in ((b"x" * 20_000, 413), (b"{}", 400)):
+        answer = await client.post("/demo/inbox", content=body)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (await client.get("/demo/feed?user_id=ann")).headers["content-type"] == "application/problem+json"

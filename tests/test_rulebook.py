@@ -49,6 +49,30 @@ def test_rules_are_files_in_order_of_path_without_tests(folder: Path) -> None:
     assert is_test(folder / "b.test.yaml")
 
 
+def test_what_is_hidden_is_not_read(folder: Path) -> None:
+    (folder / "..2026").mkdir()
+    for name in ("..2026/b.yaml", ".b.yaml"):
+        (folder / name).write_text(GOOD.format(name="b"))
+    assert list(read_sources(folder).texts) == [(folder / "b.yaml").as_posix()]
+
+
+async def test_a_folder_that_is_gone_changes_nothing(folder: Path) -> None:
+    rules = folder / "rules"
+    rules.mkdir()
+    (rules / "a.yaml").write_text(GOOD.format(name="a"))
+    async with watching(rules) as (book, changed):
+        rules.rename(folder / "elsewhere")
+        async with asyncio.timeout(WITHIN):
+            while not book.problems:  # noqa: ASYNC110 - nothing is called when nothing changes
+                await asyncio.sleep(0.01)
+        assert str(book.problems[0]) == f"{rules.as_posix()}:1:1: the folder cannot be read: No such file or directory"
+        assert (list(book.program.triggers), changed.is_set()) == (["a"], False)
+        rules.mkdir()
+        (rules / "b.yaml").write_text(GOOD.format(name="b"))
+        await until_changed(changed)
+        assert (list(book.program.triggers), book.problems) == (["b"], ())
+
+
 def test_a_bad_file_keeps_the_last_good_set(folder: Path) -> None:
     book = Rulebook(folder, {})
     assert book.read()

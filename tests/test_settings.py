@@ -44,6 +44,13 @@ def test_every_bad_value_is_named_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("origin", ["app.example", "*", "https://*.example", "https://app.example/path", "https://"])
+def test_what_is_no_origin_would_never_match_and_is_refused(origin: str) -> None:
+    with pytest.raises(SettingsError, match="HANDRAIL_ORIGINS: ") as caught:
+        Settings.from_environ({"HANDRAIL_ORIGINS": f"https://app.example, {origin}"})
+    assert f"'{origin}' is no origin" in str(caught.value)
+
+
 def test_off_loopback_says_exactly_what_is_missing() -> None:
     partly = {key: value for key, value in GUARDED.items() if key in ("HANDRAIL_WRITE_KEY", "HANDRAIL_ORIGINS")}
     (line,) = Settings.from_environ(partly, host="0.0.0.0").refusals()

@@ -1,6 +1,6 @@
 import { watchActivity } from './activity.js';
 import { Connection } from './connection.js';
-import { Queue } from './queue.js';
+import { Queue, pack } from './queue.js';
 import { Renderer } from './renderer.js';
 import { eventStream } from './sse.js';
 import { nothing, reduce } from './state.js';
@@ -93,7 +93,7 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
     /** @param {import('./wire.js').ErrorFrame} error */
     function refused({ code, id, message, fix }) {
       if (code === 'store-down') return; // a bye follows; what is not acknowledged is sent again
-      const dated = code === 'far-future' && id && queue.find(id);
+      const dated = code === 'far-future' && id && queue.again(id);
       if (dated) return connection.send(dated); // this computer's clock is off: as it was made, without a time
       const text = `${message} ${fix}`.trim();
       console.warn(`Handrail: ${text}`);
@@ -129,11 +129,16 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
       reject(new Error(reason)); // of no effect once welcomed
     }
 
-    /** @param {import('./wire.js').Kept} message */
-    function keep(message) {
-      const kept = queue.add(message, Date.now());
-      connection.send(message);
-      return kept;
+    /** @param {import('./wire.js').Kept} given */
+    function keep(given) {
+      try {
+        const message = pack(given);
+        const kept = queue.add(message, Date.now());
+        connection.send(message);
+        return kept;
+      } catch (error) {
+        return Promise.reject(error);
+      }
     }
 
     /**

@@ -1,5 +1,5 @@
 /**
- * The absolute address of a link that came from the server, or null unless it is http(s) or relative.
+ * The absolute address of a link that came from the server, or null unless it is http(s), mailto or relative.
  * @param {unknown} address
  * @param {string} base the page's own address
  * @returns {string | null}
@@ -8,7 +8,7 @@ export function safeLink(address, base) {
   if (typeof address !== 'string') return null;
   try {
     const url = new URL(address, base);
-    return url.protocol === 'https:' || url.protocol === 'http:' ? url.href : null;
+    return ['https:', 'http:', 'mailto:'].includes(url.protocol) ? url.href : null;
   } catch {
     return null;
   }

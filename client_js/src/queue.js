@@ -6,7 +6,22 @@
  */
 
 const MOST = 1000;
+const LONGEST = 16_000; // characters of an event as JSON: what the server takes, less the time it may be given later
 const LATE_MS = 2000;
+
+/**
+ * The message as it will be sent, whatever the caller does with its objects afterwards. Throws where it is no JSON (it
+ * goes round in a circle, or holds a BigInt) or longer than the server takes: sent, it would end every connection.
+ * @param {Kept} message
+ * @returns {Kept}
+ */
+export function pack(message) {
+  const text = JSON.stringify(message);
+  if (text.length > LONGEST) {
+    throw new RangeError(`An event may have ${LONGEST} characters as JSON; this one has ${text.length}.`);
+  }
+  return JSON.parse(text);
+}
 
 export class Queue {
   /** @type {Entry[]} */
@@ -70,9 +85,14 @@ export class Queue {
     );
   }
 
-  /** @param {string} id */
-  find(id) {
-    return this.#entries.find((entry) => entry.message.id === id)?.message;
+  /**
+   * The message with this id, which is to be sent again: behind all others, since an ack of theirs is then none of it.
+   * @param {string} id
+   */
+  again(id) {
+    const index = this.#entries.findIndex((entry) => entry.message.id === id);
+    this.#entries.push(...this.#entries.splice(index, index < 0 ? 0 : 1));
+    return index < 0 ? undefined : this.#entries.at(-1)?.message;
   }
 
   /**

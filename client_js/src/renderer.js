@@ -76,7 +76,8 @@ export class Renderer {
       const block = this.#blocks.get(element.getAttribute(SLOT) ?? '') ?? null;
       if ((this.#filled.get(element) ?? null) === block) continue;
       this.#filled.set(element, block);
-      const root = element.shadowRoot ?? element.attachShadow({ mode: 'open' });
+      const root = shadowOf(element);
+      if (!root) continue;
       root.adoptedStyleSheets = [styleSheet()];
       // An empty slot shows what the page itself put there.
       root.replaceChildren(block ? this.#blockCard(block) : document.createElement('slot'));
@@ -301,7 +302,7 @@ function actionButton({ label, do: deed }, index, act) {
   const button = link ? make('a', 'action', label) : make('button', 'action', label);
   if (button instanceof HTMLAnchorElement && link) {
     button.href = link;
-    if (new URL(link).origin !== location.origin) {
+    if (link.startsWith('http') && new URL(link).origin !== location.origin) {
       button.target = '_blank';
       button.rel = 'noopener noreferrer';
     }
@@ -351,6 +352,16 @@ function keepFocus(event, dialog) {
   if (event.shiftKey ? at === first || at === dialog : at === last) {
     event.preventDefault();
     (event.shiftKey ? last : first)?.focus();
+  }
+}
+
+/** @param {Element} element */
+function shadowOf(element) {
+  try {
+    return element.shadowRoot ?? element.attachShadow({ mode: 'open' });
+  } catch {
+    console.warn(`Handrail: a <${element.localName}> cannot be a slot; mark a div inside it instead.`);
+    return null; // and the other slots are filled
   }
 }
 

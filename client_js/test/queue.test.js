@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Queue } from '../src/queue.js';
+import { Queue, pack } from '../src/queue.js';
 
 const event = (id) => ({ type: 'track', id, name: 'feature_used', properties: {} });
 
@@ -41,7 +41,6 @@ test('an event keeps its id when sent again, and says when it was made if it has
   queue.add(event('a'), 1_000_000);
   assert.deepEqual(queue.unacknowledged(1_000_500), [event('a')]);
   assert.deepEqual(queue.unacknowledged(1_060_000), [{ ...event('a'), at: new Date(1_000_000).toISOString() }]);
-  assert.deepEqual(queue.find('a'), event('a'));
 });
 
 test('an identify that has waited carries no time', () => {
@@ -58,4 +57,27 @@ test('what is abandoned is rejected', async () => {
   await assert.rejects(kept, /closed/);
   await assert.rejects(queue.add(event('b'), 0), /closed/);
   assert.equal(queue.size, 0);
+});
+
+test('what is sent again is not settled by an ack of what was sent after it', () => {
+  const queue = new Queue();
+  for (const id of ['a', 'b']) queue.add(event(id), 0);
+  assert.deepEqual(queue.again('a'), event('a'));
+  assert.equal(queue.again('z'), undefined);
+  queue.acknowledge('b');
+  assert.deepEqual(queue.unacknowledged(0).map((message) => message.id), ['a']);
+});
+
+test('an event is sent as it was when it was made', () => {
+  const properties = { step: 'one' };
+  const packed = pack({ ...event('a'), properties });
+  properties.step = 'two';
+  assert.deepEqual(packed.properties, { step: 'one' });
+});
+
+test('what cannot be sent is refused before it is queued', () => {
+  const circle = {};
+  circle.round = circle;
+  for (const properties of [circle, { big: 1n }]) assert.throws(() => pack({ ...event('a'), properties }), TypeError);
+  assert.throws(() => pack({ ...event('a'), properties: { text: 'x'.repeat(20_000) } }), /16000 characters/);
 });

@@ -8,6 +8,7 @@ mended.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
@@ -125,8 +126,14 @@ class Rulebook:
 
 
 def read_sources(folder: Path) -> Sources:
-    """The rule files of a folder (or a single file); tests (`*.test.yaml`) are left out."""
-    return _read_files({_shown(path): path for path in rule_files(folder)})
+    """The rule files of a folder (or a single file); tests (`*.test.yaml`) are left out.
+
+    A folder that is gone or cannot be listed is unreadable, not empty: its rules must not end because it was moved.
+    """
+    faults: list[OSError] = []
+    read = _read_files({_shown(path): path for path in rule_files(folder, faults.append)})
+    gone = [fault for fault in faults if not isinstance(fault, FileNotFoundError) or Path(fault.filename) == folder]
+    return Sources(read.texts, (*read.unreadable, *map(_unlisted, gone)))
 
 
 def read_tests(folder: Path) -> Sources:
@@ -150,15 +157,25 @@ def _read_files(paths: Mapping[str, Path]) -> Sources:
     return Sources(texts, tuple(unreadable))
 
 
+def _unlisted(fault: OSError) -> Problem:
+    return Problem(_shown(Path(fault.filename)), 1, 1, f"the folder cannot be read: {fault.strerror}")
+
+
 def _shown(path: Path) -> str:
     """The path from where we are, if it is below; that is what an author types and an editor opens."""
     return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
 
 
-def rule_files(folder: Path) -> list[Path]:
+def rule_files(folder: Path, on_fault: Callable[[OSError], None] | None = None) -> list[Path]:
+    """`**/*.yaml` without tests and without what is hidden, which is an editor's or where a mounted folder keeps its
+    versions. `on_fault` is told of folders that cannot be listed."""
     if folder.is_file():
         return [folder]
-    return sorted(path for path in folder.rglob("*.yaml") if not is_test(path))
+    found = []
+    for place, folders, names in os.walk(folder, onerror=on_fault):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if name.endswith(".yaml") and not name.startswith(".")]
+    return sorted(path for path in found if not is_test(path))
 
 
 def is_test(path: Path) -> bool:

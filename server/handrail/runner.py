@@ -116,6 +116,16 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
         return future
 
+    async def apply(self, user: str, event: Event) -> None:
+        """Have an event of the server's own decided. Raises StoreDown or TooManyConflicts: it is still owed.
+
+        A faulty rule or a state that cannot be read is in the log and ends it: one user must not hold up the others.
+        """
+        future = self.submit(user, event)
+        await asyncio.wait([future])
+        if future.cancelled() or isinstance(future.exception(), StoreDown | TooManyConflicts):
+            future.result()
+
     async def read(self, user: str) -> State:
         """The user's state as the store has it, or a fresh one, which the user's first event then builds on.
 

@@ -183,7 +183,10 @@ def _leave_on_signals() -> None:
 
 
 def _log_to_stderr(level: str) -> None:
-    """Plain lines: time, level, what happened, and the facts as key=value; coloured on a terminal."""
+    """Plain lines: time, level, what happened, and the facts as key=value; coloured on a terminal.
+
+    Tracebacks are Python's own: prettier ones print the values of variables, which are what users did and who they are.
+    """
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -191,7 +194,9 @@ def _log_to_stderr(level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.StackInfoRenderer(),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -200,3 +205,10 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(
         level=max(least, logging.WARNING), format="%(asctime)s [%(levelname)s] %(message)s", stream=sys.stderr
     )
+    logging.getLogger("uvicorn.error").addFilter(is_ours)
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Whether an error that uvicorn reports is one of the server, and not what any caller can bring about: text that is
+    no UTF-8, or a handshake that was refused (which it takes for forgotten)."""
+    return not record.getMessage().startswith(("Invalid UTF-8 sequence", "ASGI callable returned without completing"))

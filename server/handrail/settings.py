@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 Role = Literal["all", "web", "worker"]
 
@@ -33,8 +35,19 @@ def _switch(value: object) -> object:
     return words.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+/?", re.ASCII | re.IGNORECASE)
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            why = "'{origin}' is no origin: write scheme, host and perhaps port, such as https://app.example.com"
+            raise PydanticCustomError("origin", why, {"origin": origin})
+    return origins
+
+
 Switch = Annotated[bool, BeforeValidator(_switch)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)]
 
 
 class Settings(BaseModel):
@@ -57,7 +70,7 @@ class Settings(BaseModel):
     )
     write_key: str | None = Field(None, min_length=1, repr=False, description="key that servers send events with")
     admin_key: str | None = Field(None, min_length=1, repr=False, description="bearer key of the admin API")
-    origins: Names = Field((), description="origins of pages that may connect, separated by commas")
+    origins: Origins = Field((), description="origins of pages that may connect, separated by commas")
     webhook_allow_private: Switch = Field(False, description="let webhooks go to private addresses (on or off)")
     demo: Switch | None = Field(None, description="serve /demo (on or off); unset: on where it listens on loopback")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")

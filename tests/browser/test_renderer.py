@@ -187,6 +187,21 @@ def test_slots_are_filled_wherever_they_are_and_emptied(page: Page) -> None:
     assert page.evaluate("client.slot('side')") is None
 
 
+def test_an_element_that_cannot_be_a_slot_keeps_no_other_from_being_filled(page: Page) -> None:
+    page.evaluate("document.querySelector('input').dataset.handrailSlot = 'side'")
+    with page.expect_console_message(lambda message: "<input> cannot be a slot" in message.text):
+        page.evaluate("client.track('fill', {})")
+    expect(page.get_by_text("Chosen just now.")).to_have_count(1)
+
+
+def test_what_can_never_be_sent_is_refused_at_once_and_the_others_go_on(page: Page, show: Show) -> None:
+    for bad in ("{text: 'x'.repeat(70000)}", "{n: 1n}"):
+        refused = page.evaluate(f"client.track('big', {bad}).then(() => '', (error) => error.message)")
+        assert "16000 characters" in refused or "BigInt" in refused
+    show("note")
+    expect(page.get_by_role("status", name="Saved")).to_be_visible()
+
+
 def test_a_refused_event_says_why_and_the_others_go_on(page: Page, show: Show) -> None:
     refused = page.evaluate("client.track('session_started').then(() => '', (error) => error.message)")
     assert "made by the server" in refused

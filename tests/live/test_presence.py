@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from handrail.core.events import Connected, Disconnected
+from handrail.core.state import State
 from handrail.live.presence import SILENCE, Presence, name_node
 from handrail.runner import Runner
-from handrail.store import MemoryStore, Shelf, StoreDown
+from handrail.store import CorruptState, MemoryStore, Shelf, StoreDown
 from nodes import PROGRAM, Clock
 
 
@@ -116,6 +117,39 @@ async def test_a_departure_that_could_not_be_stored_is_made_up_for(shelf: Shelf)
     process.presence.owe("ada", Disconnected(id="d", at=0, connection="c-t-a"))
     await process.presence.beat()
     assert await process.connections("ada") == []
+
+
+async def test_a_debt_made_while_others_are_paid_is_not_forgotten(shelf: Shelf) -> None:
+    process = Process(shelf, "t-a")
+    for user in ("ada", "bob"):
+        await process.connect(user)
+    process.presence.owe("ada", Disconnected(id="d1", at=0, connection="c-t-a"))
+    late = [("bob", Disconnected(id="d2", at=0, connection="c-t-a"))]
+    process.runner.on_commit(lambda _commit: process.presence.owe(*late.pop()) if late else None)
+    await process.presence.beat()
+    await process.presence.beat()
+    assert [await process.connections(user) for user in ("ada", "bob")] == [[], []]
+
+
+class Broken(MemoryStore):
+    """One user's state cannot be read."""
+
+    async def load(self, user: str) -> State | None:
+        if user == "broken":
+            raise CorruptState(user)
+        return await super().load(user)
+
+
+async def test_a_user_whose_state_is_broken_holds_up_nobody_else(shelf: Shelf) -> None:
+    dead, alive = Process(shelf, "t-dead"), Process(shelf, "t-alive", Broken(shelf))
+    await dead.presence.beat()
+    await dead.store.enlist("t-dead", "broken")
+    await dead.connect("ada")
+    alive.presence.owe("broken", Disconnected(id="d", at=0, connection="c"))
+    for alive.seconds in (0.0, SILENCE + 0.1):
+        await alive.presence.beat()
+    assert await alive.connections("ada") == []
+    assert list(await alive.store.nodes()) == ["t-alive"]
 
 
 async def test_leaving_gives_up_the_name_unless_something_is_still_held(shelf: Shelf) -> None:

@@ -167,7 +167,9 @@ async def test_a_token_is_needed_where_one_is_configured(start: Start, clock: Cl
         assert refused.status == 401
 
 
-@pytest.mark.parametrize("place", ["nonsense", ":", "x:", ":5", "a:b:c", "epoch:99999999999999999999", "e:-1", "é:1"])
+@pytest.mark.parametrize(
+    "place", ["nonsense", ":", "x:", ":5", "a:b:c", "epoch:99999999999999999999", "e:-1", "é:1", "e" * 300 + ":1"]
+)
 async def test_a_position_that_cannot_be_read_gets_a_snapshot(node: Node, place: str) -> None:
     async with request(node, "user_id=ada", Last_Event_ID=place) as stream:
         _, _, welcome = await stream.message()

@@ -12,7 +12,7 @@ from handrail.live.timers import IN_FLIGHT, OVERDUE, SWEEP, Timers, share_out
 from handrail.runner import Committed, Runner
 from handrail.store import MemoryStore, RedisStore, Store, StoreDown
 from handrail.store.keys import BUCKETS
-from nodes import PROGRAM, Clock
+from nodes import PROGRAM, Clock, program_of
 
 IDLE = 180_000
 
@@ -76,6 +76,38 @@ async def test_activity_moves_the_alarm(memory_store: MemoryStore, clock: Clock)
     clock.now += 1_000
     await keeper.pump()
     assert keeper.fired == []
+
+
+STAGGERED = """
+trigger: follow-up
+when: {delay: {after: {event: ordered}, for: 5s}}
+then:
+  - content: {slot: top, message: thanks}
+---
+message: thanks
+kind: inline
+title: "Thanks for {{ event.properties.n }}"
+"""
+
+
+async def test_an_alarm_that_moved_to_a_moment_just_past_fires_at_once(memory_store: MemoryStore, clock: Clock) -> None:
+    program = program_of(STAGGERED)
+    shown: list[int] = []
+    runner = Runner(memory_store, lambda _user: program, clock, "t-a")
+    runner.on_commit(lambda commit: shown.extend(offset for offset, _ in commit.frames))
+    timers = Timers(runner, nodes=lambda: frozenset({"t-a"}))
+    for number in range(3):
+        await runner.submit("ada", Track(id=f"e{number}", name="ordered", at=clock(), properties={"n": number}))
+        clock.now += 2
+    clock.now += 5_000 - 6
+    for _ in range(3):  # time goes on while a decision is being written
+        await timers.turn()
+        clock.now += 2
+        await runner.drain()
+        await asyncio.sleep(0)
+    await timers.turn()
+    await runner.drain()
+    assert len(shown) == 3
 
 
 async def test_two_processes_fire_each_alarm_once(memory_store: MemoryStore, clock: Clock) -> None:

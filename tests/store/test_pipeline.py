@@ -19,7 +19,7 @@ from turns import turn
 
 from handrail.store import Embedded, RedisStore, StoreDown
 from handrail.store.address import Address
-from handrail.store.pipeline import Pipeline
+from handrail.store.pipeline import Pipeline, pack
 
 HELLO = b"%1\r\n$7\r\nversion\r\n$5\r\n9.1.2\r\n"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -71,6 +71,21 @@ async def test_an_answer_in_pieces(tmp_path: Path) -> None:
     async with served(tmp_path / "s", talk) as pipeline:
         first, second = pipeline.send("A"), pipeline.send("B")
         assert (await first, await second) == (b"hel\r\n", [1, 2])
+
+
+async def test_not_now_is_the_store_being_away_also_among_many_answers(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"-LOADING wait\r\n" + b"*0\r\n-LOADING wait\r\n" + b"*0\r\n-WRONGTYPE no\r\n")
+        await reader.read()
+
+    async with served(tmp_path / "s", talk) as pipeline:
+        one, away = pipeline.send("A"), pipeline.send_many(pack(("B",)) * 2, 2)
+        wrong = pipeline.send_many(pack(("C",)) * 2, 2)
+        for answer in (one, away):
+            with pytest.raises(StoreDown, match="LOADING"):
+                await answer
+        assert [str(reply) for reply in await wrong] == ["[]", "WRONGTYPE no"]
 
 
 async def test_one_answer_that_does_not_come_fails_all_who_wait(tmp_path: Path) -> None:

@@ -130,11 +130,15 @@ async def test_the_body_says_what_it_is_and_the_headers_do_not(
         (b" " * (MAX_BODY + 1), 413),
         (gzip.compress(b" " * (MAX_BODY + 1)), 413),
         (gzip.compress(b" " * 50_000_000), 413),
+        (gzip.compress(b"") * 20_000, 400),
+        (b'{"batch": [' + b"0," * 200_000 + b"0]}", 413),
     ],
 )
 async def test_bodies_that_are_refused(serve: Serve, body: bytes, status: int) -> None:
     client = await serve()
-    assert problem(await client.post("/v1/batch", content=body), status)["fix"]
+    answer = await client.post("/v1/batch", content=body)
+    assert problem(answer, status)["fix"]
+    assert len(answer.content) < 1_000
     assert (await client.get("/healthz")).status_code == 200
 
 

@@ -213,11 +213,13 @@ class Hub:
             for index, (user, audience) in enumerate(self._audiences.items())
             if turn is None or audience.doubtful or index % CHECK_EVERY == turn
         ]
-        try:
-            for start in range(0, len(users), CHUNK):
-                await asyncio.gather(*(self._check(user) for user in users[start : start + CHUNK]))
-        except StoreDown:
-            self._check_all = self._check_all or everyone
+        for start in range(0, len(users), CHUNK):
+            checks = (self._check(user) for user in users[start : start + CHUNK])
+            for fault in filter(None, await asyncio.gather(*checks, return_exceptions=True)):
+                if isinstance(fault, StoreDown):
+                    self._check_all = self._check_all or everyone
+                    return
+                log.error("what a user missed cannot be read", exc_info=fault)  # and is nobody else's trouble
 
     async def _check(self, user: str) -> None:
         """Ask for the message at the cursor and the one after it: the first tells that the epoch still holds."""

@@ -97,9 +97,12 @@ class Presence:
 
     async def _settle_debts(self) -> None:
         while self._owed:
-            user, event = self._owed[-1]
-            await self._runner.submit(user, event)
-            self._owed.pop()
+            user, event = self._owed.pop()
+            try:
+                await self._runner.apply(user, event)
+            except BaseException:
+                self._owed.append((user, event))
+                raise
 
     async def _bury(self, node: str) -> None:
         """Drop what a dead process held. Raises StoreDown; what was not reached is left for the next round."""
@@ -112,5 +115,5 @@ class Presence:
         self._changed.pop(node, None)
 
     async def _drop(self, node: str, user: str) -> None:
-        await self._runner.submit(user, Alarm(at=self._runner.clock(), lost_nodes=(node,)))
+        await self._runner.apply(user, Alarm(at=self._runner.clock(), lost_nodes=(node,)))
         await self._store.delist(node, user)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from handrail.core.frames import Hello
-from handrail.core.inputs import BadInput
+from handrail.core.inputs import MAX_ID, BadInput
 from handrail.live import inbound
 from handrail.live.connection import Out, name_kind
 from handrail.live.visit import Reception, Visit
@@ -130,15 +130,19 @@ def read_hello(query: bytes, last_event_id: str | None) -> Hello:
             anonymous_id=given.get("anonymous_id"),
             device=given.get("device", ""),
             tab=given.get("tab", ""),
-            epoch=epoch or None,
+            epoch=_read_epoch(epoch),
             offset=_read_offset(offset),
             visible=given.get("visible", "true") != "false",
         )
     )
 
 
-def _read_offset(value: str | None) -> int | None:
+def _read_epoch(value: str | None) -> str | None:
     """A position that cannot be read is none: the client gets a snapshot."""
+    return value if value and len(value) <= MAX_ID and value.isascii() and value.isprintable() else None
+
+
+def _read_offset(value: str | None) -> int | None:
     return int(value) if value and value.isascii() and value.isdigit() and len(value) <= 15 else None
 
 
@@ -157,7 +161,6 @@ async def _refuse(send: Send, fault: BadInput, cors: list[tuple[bytes, bytes]]) 
         "fix": fault.fix,
     }
     headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"), *cors]
-    if status == 503:
-        headers.append((b"retry-after", b"1"))
+    headers += {503: [(b"retry-after", b"1")], 405: [(b"allow", b"GET")]}.get(status, [])
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": msgspec.json.encode(body)})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from heapq import heappop, heappush
 
@@ -19,7 +19,7 @@ import structlog
 from handrail.core.events import Alarm
 from handrail.live.presence import KEEPER
 from handrail.runner import Committed, Outcome, Runner, TooManyConflicts
-from handrail.store.keys import BUCKETS
+from handrail.store.keys import BUCKETS, bucket_of
 from handrail.store.protocol import StoreDown
 
 SWEEP = 1_000  # ms between two readings of the store
@@ -43,7 +43,7 @@ class Timers:
         self._nodes = nodes
         self._heap: list[tuple[int, str]] = []
         self._armed: dict[str, int] = {}  # user -> due; a heap entry that says otherwise is void
-        self._firing: set[str] = set()
+        self._firing: dict[str, int | None] = {}  # user -> the alarm that the latest commit since then left
         self._resting: dict[str, int] = {}  # user -> until when a spent alarm is left alone
         self._next_sweep = 0
         self._wake = asyncio.Event()
@@ -51,13 +51,16 @@ class Timers:
 
     def committed(self, commit: Committed) -> None:
         """Follow this process's own commits: an alarm may be moved, removed, or fall due before the next sweep."""
-        now = self._clock()
-        if commit.alarm is None or commit.alarm > now + LOOKAHEAD:
-            self._armed.pop(commit.user, None)
-        elif commit.alarm <= now and commit.user in self._firing:
-            self._rest(commit.user, now)
+        if commit.user in self._firing:
+            self._firing[commit.user] = commit.alarm
         else:
-            self._arm(commit.user, commit.alarm)
+            self._follow(commit.user, commit.alarm)
+
+    def _follow(self, user: str, alarm: int | None) -> None:
+        if alarm is None or alarm > self._clock() + LOOKAHEAD:
+            self._armed.pop(user, None)
+        else:
+            self._arm(user, alarm)
 
     async def run(self) -> None:
         while True:
@@ -87,10 +90,9 @@ class Timers:
             if self._armed.get(user) != due:
                 continue
             del self._armed[user]
-            self._firing.add(user)
+            self._firing[user] = due
             fired += 1
-            future = self._runner.submit(user, Alarm(at=due))
-            future.add_done_callback(lambda future, user=user: self._fired(user, future))  # type: ignore[misc]
+            self._runner.submit(user, Alarm(at=due)).add_done_callback(partial(self._fired, user, due))
 
     async def _sweep(self, now: int) -> None:
         self._resting = {user: until for user, until in self._resting.items() if until > now}
@@ -110,18 +112,18 @@ class Timers:
             heappush(self._heap, (due, user))
             self._wake.set()
 
-    def _rest(self, user: str, now: int) -> None:
-        log.warning("an alarm did not move when it fired", user=user)
-        self._resting[user] = now + REST
-
-    def _fired(self, user: str, future: asyncio.Future[Outcome]) -> None:
-        self._firing.discard(user)
+    def _fired(self, user: str, due: int, future: asyncio.Future[Outcome]) -> None:
+        left = self._firing.pop(user)
         self._wake.set()
         fault = None if future.cancelled() else future.exception()
-        if fault is not None:  # the alarm is still in the store: a later sweep finds it
-            self._resting[user] = self._clock() + REST
-            if not isinstance(fault, StoreDown | TooManyConflicts):
-                log.error("an alarm could not be decided", user=user, exc_info=fault)
+        if fault is not None and not isinstance(fault, StoreDown | TooManyConflicts):
+            log.error("an alarm could not be decided", bucket=bucket_of(user), exc_info=fault)
+        elif fault is None and left is not None and left <= due:
+            log.warning("an alarm did not move when it fired", bucket=bucket_of(user))
+        elif fault is None:
+            self._follow(user, left)
+            return
+        self._resting[user] = self._clock() + REST  # the alarm is still in the store: a later sweep finds it
 
     async def _sleep(self) -> None:
         now = self._clock()

@@ -83,7 +83,7 @@ class Reception:
     async def depart(self, user: str, event: Disconnected) -> None:
         """Record that a connection closed, and that this process holds none of the user's any more."""
         try:
-            await self.runner.submit(user, event)
+            await self.runner.apply(user, event)
             if not self.hub.has(user):
                 await self.runner.store.delist(self.runner.node, user)
         except (StoreDown, TooManyConflicts):

@@ -148,9 +148,8 @@ class Embedded:
                 self._broken = error
             else:
                 code = process.wait()
-                if self._stopping.is_set():
-                    return
-                log.error("the embedded store died and is started again", code=code, data=str(self._dir))
+                if self._answered.is_set() and not self._stopping.is_set():
+                    log.error("the embedded store died and is started again", code=code, data=str(self._dir))
             if not self._answered.is_set():
                 return
             pause = 0.0 if time.monotonic() - started > 5 else min(2.0, max(0.05, pause * 2))

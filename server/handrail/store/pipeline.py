@@ -53,11 +53,22 @@ class Waiter:
             return False
         if future is None or future.done():
             return True
-        if isinstance(reply, hiredis.ReplyError) and self.replies is None:
+        if self.replies is not None:
+            self._settle_many(future, self.replies)
+        elif isinstance(reply, hiredis.ReplyError):
             future.set_exception(fault(reply))
         else:
-            future.set_result(reply if self.replies is None else self.replies)
+            future.set_result(reply)
         return True
+
+    @staticmethod
+    def _settle_many(future: asyncio.Future[Any], replies: list[Any]) -> None:
+        faults = (fault(reply) for reply in replies if isinstance(reply, hiredis.ReplyError))
+        down = next((each for each in faults if isinstance(each, StoreDown)), None)
+        if down is None:
+            future.set_result(replies)
+        else:
+            future.set_exception(down)
 
     def fail(self, reason: str) -> None:
         if self.future is not None and not self.future.done():
@@ -163,7 +174,8 @@ class Pipeline:
         return future
 
     def send_many(self, packed: bytes, many: int) -> asyncio.Future[list[Any]]:
-        """`many` (at least one) commands packed already; error replies stand in the list."""
+        """`many` (at least one) commands packed already. Ends in StoreDown when any was answered "not now"; other error
+        replies stand in the list."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         self._enqueue(packed, Waiter(future, self._loop.time() + self._deadline, many))
         return future
@@ -259,7 +271,7 @@ class Pipeline:
             if self._shut:
                 raise
         except (OSError, TimeoutError, StoreDown, hiredis.HiredisError) as error:
-            self._failed(wire, f"{self.address.shown} cannot be reached ({error or 'no answer'})")
+            self._failed(wire, f"{self.address.shown} cannot be reached ({str(error) or 'no answer'})")
         else:
             if wire.is_alive:
                 self._open(wire)

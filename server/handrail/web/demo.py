@@ -17,7 +17,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from handrail.core.inputs import BadInput
 from handrail.store.protocol import Store, StoreDown
+from handrail.web.ingest import read_body
+from handrail.web.problems import problem, refusal
+from handrail.web.segment import decode
 from handrail.web.static import serve_folder
 
 PAGES = Path(__file__).parent / "pages" / "demo"
@@ -50,6 +54,9 @@ class Mail(msgspec.Struct):
     subject: str
     text: str
     at: int = 0
+
+
+_MAIL = msgspec.json.Decoder(Mail)
 
 
 class Inbox:
@@ -91,19 +98,16 @@ def routes(store: Store, clock: Callable[[], int], draining: Callable[[], bool])
     async def feed(request: Request) -> Response:
         user = request.query_params.get("user_id", "")
         if not is_visitor(user):
-            return Response("The feed is for demo visitors only, whose ids begin with demo-.", status_code=404)
+            return problem(404, "The feed is for demo visitors only, whose ids begin with demo-.")
         events = _events(store, inbox, user, clock() - HISTORY_MS, draining)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     async def receive(request: Request) -> Response:
-        body = await request.body()
-        if len(body) > MAX_MAIL:
-            return Response(status_code=413)
         try:
-            mail = msgspec.json.decode(body, type=Mail)
-        except msgspec.MsgspecError as fault:
-            return Response(f"Not an e-mail of the demo: {fault}", status_code=400)
+            mail = decode(await read_body(request, MAX_MAIL), _MAIL)
+        except BadInput as fault:
+            return refusal(fault)
         mail.at = clock()
         inbox.add(mail)
         return Response(status_code=204)

@@ -28,6 +28,8 @@ from handrail.web.problems import problem, refusal, store_down
 from handrail.web.segment import KINDS, MAX_ITEM, Call, Envelope, Item, Presence, decode, translate
 
 MAX_BODY = 512 * 1024
+MAX_BATCH = 2_500  # events; SDKs send a hundred or so at a time
+MAX_MEMBERS = 16  # of a gzip body; more than one is rare
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _ITEM = msgspec.json.Decoder(Item)
 _PRESENCE = msgspec.json.Decoder(Presence)
@@ -89,6 +91,9 @@ class Ingest:
         envelope = decode(body, _ENVELOPE)
         if envelope.batch is None:
             raise BadInput("bad-field", "The body has no `batch`.", "Send the events as a list under `batch`.")
+        if len(envelope.batch) > MAX_BATCH:
+            what = f"The batch has {len(envelope.batch)} events; {MAX_BATCH} are allowed."
+            raise BadInput("body-too-large", what, "Send smaller batches.")
         sender = self._sender(request, envelope.write_key, envelope.token)
         taken: list[asyncio.Future[Any]] = []
         places: list[int] = []
@@ -150,13 +155,16 @@ class Ingest:
         return sender.user
 
 
-async def read_body(request: Request) -> bytes:
-    """The body, inflated if it is gzip whatever its headers say. Raises BadInput `body-too-large` or `bad-gzip`."""
+async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
+    """The body, inflated if it is gzip whatever its headers say. Raises BadInput `body-too-large` or `bad-gzip`.
+
+    `limit` is of the bytes on the wire; inflated they may be MAX_BODY.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise _too_large()
+        if len(body) > limit:
+            raise _too_large(limit)
     return inflate(bytes(body)) if body[:2] == b"\x1f\x8b" else bytes(body)
 
 
@@ -164,7 +172,7 @@ def inflate(packed: bytes) -> bytes:
     """Gzip bytes unpacked, never beyond MAX_BODY. Raises BadInput."""
     unpacked = b""
     try:
-        while packed:
+        for _ in range(MAX_MEMBERS):
             member = zlib.decompressobj(wbits=31)
             unpacked += member.decompress(packed, MAX_BODY + 1 - len(unpacked))
             if len(unpacked) > MAX_BODY:
@@ -172,9 +180,11 @@ def inflate(packed: bytes) -> bytes:
             if not member.eof:
                 raise BadInput("bad-gzip", "The gzip body ends early.", "Send the whole body.")
             packed = member.unused_data
+            if not packed:
+                return unpacked
     except zlib.error:
         raise BadInput("bad-gzip", "The body begins like gzip but cannot be unpacked.", "Pack it again.") from None
-    return unpacked
+    raise BadInput("bad-gzip", f"The gzip body has over {MAX_MEMBERS} members.", "Pack it as one.")
 
 
 async def segment_settings(request: Request) -> Response:
@@ -238,5 +248,5 @@ def _new_id() -> str:
     return token_hex(12)
 
 
-def _too_large() -> BadInput:
-    return BadInput("body-too-large", f"The body is over {MAX_BODY} bytes, unpacked.", "Send smaller batches.")
+def _too_large(limit: int = MAX_BODY) -> BadInput:
+    return BadInput("body-too-large", f"The body is over {limit} bytes, unpacked.", "Send smaller batches.")
