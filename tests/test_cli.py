@@ -136,6 +136,22 @@ def test_check_prints_every_problem_with_its_place(folder: Path) -> None:
     assert [int(place.group(1)) for place in places if place] == [2, 3, 5]
 
 
+def test_check_reads_the_tests_of_faulty_rules_too(folder: Path) -> None:
+    (folder / "rules" / "bad.yaml").write_text("mesage: b\n")
+    (folder / "rules" / "bad.test.yaml").write_text("test: t\ntimeline:\n  - {at: soon, expect: [{prompt: helo}]}\n")
+    done = handrail(folder, "check", "rules")
+    assert [line.split(": ")[0] for line in done.stdout.splitlines()] == [
+        "rules/bad.test.yaml:3:10",
+        "rules/bad.yaml:1:1",
+    ]
+
+
+def test_check_of_an_empty_folder_says_so(folder: Path) -> None:
+    (folder / "none").mkdir()
+    done = handrail(folder, "check", "none")
+    assert (done.returncode, done.stdout) == (0, "no rule files (*.yaml) in none\n")
+
+
 def test_check_for_programs_and_for_github(folder: Path) -> None:
     (folder / "rules" / "bad.yaml").write_text("mesage: b\n")
     done = handrail(folder, "check", "rules", "--format", "json")

@@ -125,3 +125,11 @@ async def test_what_changed_before_the_watch_began_is_seen(folder: Path) -> None
     await until_changed(changed)
     assert list(book.program.triggers) == ["z"]
     task.cancel()
+
+
+def test_a_file_that_was_surely_meant_as_rules_is_told_of(folder: Path) -> None:
+    (folder / "late.yml").write_text(GOOD.format(name="late"))
+    (folder / ".late.yml").write_text("")
+    book = Rulebook(folder, {})
+    assert book.read()
+    assert [(Path(each.path).name, each.severity) for each in book.problems] == [("late.yml", "warning")]

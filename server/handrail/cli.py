@@ -87,6 +87,9 @@ def check(
     if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(1)
     if format_ == "text" and loaded.program is not None:
+        if not sources.texts:
+            typer.echo(f"no rule files (*.yaml) in {rules}")
+            return
         triggers, tests = _count(len(loaded.program.triggers), "trigger"), _count(len(scenarios), "test")
         typer.echo(f"{_count(len(sources.texts), 'file')}, {triggers}, {tests}: fine")
 
@@ -112,9 +115,7 @@ def run_tests(
 
 
 def _tests(rules: Path, program: Program | None) -> tuple[list[Scenario], tuple[Problem, ...]]:
-    """The tests beside the rules; without a program there is nothing to read them against."""
-    if program is None:
-        return [], ()
+    """The tests beside the rules; without a program their names cannot be checked, the rest can."""
     sources = read_tests(rules)
     scenarios, problems = scenarios_of(sources.texts, program)
     return scenarios, (*sources.unreadable, *problems)

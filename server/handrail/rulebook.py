@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -30,7 +30,8 @@ _log = structlog.get_logger("handrail.rules")
 
 
 class Sources(Struct, frozen=True):
-    """Rule files as text, by the path to show; `unreadable` are those that could not be read."""
+    """Rule files as text, by the path to show; `unreadable` tells of those that were not read, and whether that is a
+    fault."""
 
     texts: dict[str, str]
     unreadable: tuple[Problem, ...] = ()
@@ -133,7 +134,7 @@ def read_sources(folder: Path) -> Sources:
     faults: list[OSError] = []
     read = _read_files({_shown(path): path for path in rule_files(folder, faults.append)})
     gone = [fault for fault in faults if not isinstance(fault, FileNotFoundError) or Path(fault.filename) == folder]
-    return Sources(read.texts, (*read.unreadable, *map(_unlisted, gone)))
+    return Sources(read.texts, (*read.unreadable, *map(_unlisted, gone), *_misnamed(folder)))
 
 
 def read_tests(folder: Path) -> Sources:
@@ -155,6 +156,14 @@ def _read_files(paths: Mapping[str, Path]) -> Sources:
         except OSError as fault:
             unreadable.append(Problem(shown, 1, 1, f"the file cannot be read: {fault.strerror}"))
     return Sources(texts, tuple(unreadable))
+
+
+def _misnamed(folder: Path) -> Iterator[Problem]:
+    """Files that were surely meant as rules."""
+    for path in sorted(folder.rglob("*.yml")) if folder.is_dir() else ():
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            message = "this file is not read: the names of rule files end in .yaml"
+            yield Problem(_shown(path), 1, 1, message, "warning")
 
 
 def _unlisted(fault: OSError) -> Problem:
@@ -192,9 +201,10 @@ def tests_of(folder: Path) -> list[Path]:
 def load_sources(sources: Sources, environ: Mapping[str, str]) -> Loaded:
     """The program, or the problems. An unreadable file is a fault like any other."""
     loaded = load(sources.texts, environ)
-    if not sources.unreadable:
-        return loaded
-    return Loaded(program=None, problems=tuple(sorted((*sources.unreadable, *loaded.problems))))
+    faulty = any(problem.severity == "error" for problem in sources.unreadable)
+    return Loaded(
+        program=None if faulty else loaded.program, problems=tuple(sorted((*sources.unreadable, *loaded.problems)))
+    )
 
 
 def _stamp(folder: Path) -> Stamp:
