@@ -112,8 +112,12 @@ class Compiler:
             self.refer("flow or variant", name, self.names.flow_choices(), *path)
 
     def unknown(self, kind: str, name: str, names: Iterable[str], *path: str | int) -> None:
-        known = list(names)
-        self.error(f"unknown {kind} '{name}'{choose(name, known)}", *path)
+        self.error(f"unknown {kind} '{name}'{choose(name, list(names))}", *path)
+
+    def unknown_key(self, kind: str, name: str, names: Iterable[str], *path: str | int) -> None:
+        """As `unknown`, for a key of the mapping at the path; put where the key stands."""
+        place = self.document.key_place((*self._root, *path, name))
+        self.problems.append(self.document.problem(place, f"unknown {kind} '{name}'{choose(name, list(names))}"))
 
     def error(self, message: str, *path: str | int) -> None:
         self._note(message, "error", path)

@@ -132,7 +132,7 @@ def _one_key(
     if found is None:
         compiler.error(f"expected one of {', '.join(kinds)}", *path)
     else:
-        compiler.unknown(noun, found, kinds, *path, found)
+        compiler.unknown_key(noun, found, kinds, *path)
     return None
 
 
