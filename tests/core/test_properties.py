@@ -65,6 +65,21 @@ trigger: on-session
 when: [{session: started}, {session: ended}]
 then: [{set: {sessions: {cel: user.sessions}}}]
 ---
+trigger: on-sequence
+when:
+  - {sequence: {steps: [{event: a}, {event: b}, {event: a}], within: 1h, key: event.properties.n}}
+  - {sequence: {steps: [{event: b}, {event: b}], contiguity: strict}}
+cancel_on: [{event: prompt_dismissed}]
+then: [{prompt: brief}, {set: {sequences: {cel: user.sessions}}}]
+---
+trigger: on-absence
+when:
+  - {absence: {after: {event: a}, of: {event: b}, for: 10m, key: event.properties.n}}
+  - {absence: {of: {event: a}, before: {event: b}, for: 1h}}
+cancel_on: [{event: prompt_dismissed}]
+then: [{prompt: hello}, {emit: {event: b}}]
+limit: 20 per 24h
+---
 trigger: on-bored
 when: {event: bored}
 then: [{prompt: brief}, {flow: start}]

@@ -231,6 +231,36 @@ def fault(text: str) -> str:
             "message: m\nkind: modal\nactions: [{label: x, do: {emit: session_ended}}]",
             "3:33: 'session_ended' is made by the server alone",
         ),
+        (
+            "trigger: t\nwhen: {sequence: {steps: [{event: a}]}}\nthen: [{set: {a: 1}}]",
+            "2:26: sequence.steps: expected a list of at least 2",
+        ),
+        (
+            "trigger: t\nwhen: {sequence: {steps: [{event: a}, {event: b}], contiguity: loose}}\nthen: [{set: {a: 1}}]",
+            "2:64: sequence.contiguity: expected one of relaxed, strict",
+        ),
+        (
+            "trigger: t\nwhen: {sequence: {steps: [{event: a}, {event: b, where: evnt.name == 'b'}]}}\n"
+            "then: [{set: {a: 1}}]",
+            "2:57: ",
+        ),
+        (
+            "trigger: t\nwhen: {absence: {of: {event: b}, for: 1h}}\nthen: [{set: {a: 1}}]",
+            "2:17: an absence is one of 'of' after something ('after') or before it ('before')",
+        ),
+        (
+            "trigger: t\nwhen: {absence: {after: {event: a}, of: {event: b}}}\nthen: [{set: {a: 1}}]",
+            "2:17: an absence after something needs 'for'",
+        ),
+        (
+            "trigger: t\nwhen: {absence: {after: {event: a}, of: {event: b}, for: 0s}}\nthen: [{set: {a: 1}}]",
+            "2:58: an absence needs a duration longer than 0s",
+        ),
+        (
+            "trigger: t\nwhen: {absence: {after: {event: a}, of: {event: b}, for: 1h, key: event.property.k}}\n"
+            "then: [{set: {a: 1}}]",
+            "2:67: ",
+        ),
         ("policy: mine", "1:9: there is one policy, and its name is default"),
         ("survey: goals\nquestions: []", "1:1: a document's first key names its kind, and 'survey' is none"),
     ],
@@ -370,6 +400,12 @@ def test_the_contracts_own_documents_load() -> None:
         "{count: {event: a, at_least: 3, first: 24h}}",
         "{count: {event: a, at_least: 3, over: session}}",
         "{delay: {after: {event: a, where: event.properties.x == 1}, for: 3d7h30m}}",
+        "{sequence: {steps: [{event: a, where: event.properties.x == 1}, {event: b}]}}",
+        "{sequence: {steps: [{event: a}, {event: b}], within: 1h, contiguity: strict, key: event.properties.k}}",
+        "{absence: {after: {event: a, where: event.properties.x == 1}, of: {event: b}, for: 1h}}",
+        "{absence: {after: {event: a}, of: {event: b}, for: 1h, key: event.properties.k}}",
+        "{absence: {of: {event: a}, before: {event: b}, for: 1h, key: event.properties.k}}",
+        "{absence: {of: {event: a}, before: {event: b}}}",
         "{idle: 3m}",
         "{away: 24h}",
         "{returns: {after: 24h}}",

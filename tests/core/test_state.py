@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,8 +85,12 @@ def test_an_older_version_reads_what_a_newer_one_wrote_and_the_other_way_round()
 
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_every_process_decides_the_same(seed: str) -> None:
+    environ = {
+        "PYTHONHASHSEED": seed,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # this tree, not one installed elsewhere
     done = subprocess.run(
-        [sys.executable, __file__], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, __file__], env=environ, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == outcome()
 

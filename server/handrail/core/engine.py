@@ -24,6 +24,7 @@ from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
 from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State, Wait
 from handrail.core.templates import TemplateFault
+from handrail.core.triggers import OnAbsence, OnDelay, OnSequence, OnUnprepared
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, end_session, is_late, touch
 
@@ -121,6 +122,7 @@ def _track(turn: Turn, event: ev.Track) -> None:
     _follow_steps(turn, event.name, event.properties)
     if event.name in ev.PROMPT_EVENTS:
         handle(turn, event)
+    ordinal = _number(turn.state, event.at)
     turn.happen(
         Occurrence(
             keys=(f"event:{event.name}",),
@@ -129,8 +131,19 @@ def _track(turn: Turn, event: ev.Track) -> None:
             properties=event.properties,
             context=event.context,
             late=turn.late,
+            own=True,
+            ordinal=ordinal,
         )
     )
+
+
+def _number(state: State, at: int) -> int:
+    """The event's place among those the user tracked, or -1 if it happened before one of them."""
+    if at < state.tracked_at:
+        return -1
+    state.tracked += 1
+    state.tracked_at = at
+    return state.tracked
 
 
 def _learn(turn: Turn, context: dict[str, Any]) -> None:
@@ -268,6 +281,7 @@ def _catch_up_with_rules(turn: Turn) -> None:
     state.waits = tuple(
         sorted((kept for wait in state.waits for kept in _carry(turn, wait)), key=lambda each: each.due)
     )
+    state.memory = {name: each for name, each in state.memory.items() if _still_remembered(turn, name, each.rule)}
 
 
 def _carry(turn: Turn, wait: Wait) -> list[Wait]:
@@ -275,10 +289,20 @@ def _carry(turn: Turn, wait: Wait) -> list[Wait]:
     trigger = turn.program.triggers.get(wait.trigger)
     if wait.message or (trigger and (trigger.rule == wait.rule or trigger.on_change == "finish")):
         return [wait]
-    if trigger is None or trigger.on_change == "cancel" or wait.hook >= len(trigger.hooks):
+    hook = trigger.hooks[wait.hook] if trigger and wait.hook < len(trigger.hooks) else None
+    if trigger is None or trigger.on_change == "cancel" or not isinstance(hook, OnDelay | OnAbsence):
         return []
-    span = getattr(trigger.hooks[wait.hook], "span", None)
-    return [] if span is None else [replace(wait, due=turn.now + span, rule=trigger.rule)]
+    return [replace(wait, due=turn.now + hook.span, rule=trigger.rule)]
+
+
+def _still_remembered(turn: Turn, name: str, rule: str) -> bool:
+    """Whether what a pattern began under the rules before goes on under these."""
+    trigger_name, _, index = name.rpartition("#")
+    trigger = turn.program.triggers.get(trigger_name)
+    if trigger is None or int(index) >= len(trigger.hooks):
+        return False
+    patterns = OnSequence | OnAbsence | OnUnprepared
+    return isinstance(trigger.hooks[int(index)], patterns) and (trigger.rule == rule or trigger.on_change == "finish")
 
 
 def _remember(state: State, event_id: str, now: int) -> None:

@@ -16,13 +16,13 @@ from handrail.core.messages import Message
 from handrail.core.policy import Policy
 from handrail.core.state import FlowChoice
 from handrail.core.templates import Nested
-from handrail.core.triggers import Hook, OnAway, OnIdle
+from handrail.core.triggers import Hook, OnAway, OnIdle, OnSequence
 from handrail.core.webhooks import Webhook
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """An event that ends a trigger's pending waits."""
+    """An event that ends what a trigger waits for: its pending waits and its begun sequences."""
 
     trigger: str
     where: Expression | None
@@ -54,6 +54,11 @@ class Trigger:
     def remembered(self) -> int:
         """How many of its firings the state must keep to judge limits and cooldown."""
         return max([limit.count for limit in self.limits], default=1)
+
+    @property
+    def begins(self) -> list[str]:
+        """Where the attempts at its sequences are remembered."""
+        return [hook.name for hook in self.hooks if isinstance(hook, OnSequence)]
 
     def clears(self, message: str) -> bool:
         """Whether the trigger itself takes this message off the screen before it prompts."""
