@@ -1,7 +1,7 @@
 """Kinds of `when`: one file each, where the YAML shape and its meaning stand together, joined here.
 
 A hook says by `wakes` which occurrences it is looked up by, and by `wake` whether one of them makes its trigger true.
-Idle and away wake by the clock instead: the engine finds them by their `span`.
+Idle, dwell and away wake by the clock instead: the engine finds them by their `span`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from handrail.core.triggers.away import AwayWhen, OnAway
 from handrail.core.triggers.changes import ChangesWhen, OnChange
 from handrail.core.triggers.count import CountWhen, OnCount
 from handrail.core.triggers.delay import DelayWhen, OnDelay
+from handrail.core.triggers.dwell import DwellWhen, OnDwell
 from handrail.core.triggers.event import EventWhen, OnEvent
 from handrail.core.triggers.idle import IdleWhen, OnIdle
 from handrail.core.triggers.returns import OnReturn, ReturnsWhen
@@ -24,6 +25,7 @@ Hook = (
     | OnChange
     | OnCount
     | OnDelay
+    | OnDwell
     | OnEvent
     | OnIdle
     | OnReturn
@@ -38,6 +40,7 @@ When = (
     | ChangesWhen
     | CountWhen
     | DelayWhen
+    | DwellWhen
     | EntersWhen
     | EventWhen
     | IdleWhen
@@ -53,6 +56,7 @@ WHENS: dict[str, type[When]] = {
     "absence": AbsenceWhen,
     "delay": DelayWhen,
     "idle": IdleWhen,
+    "dwell": DwellWhen,
     "away": AwayWhen,
     "returns": ReturnsWhen,
     "enters": EntersWhen,
@@ -70,6 +74,7 @@ __all__ = [
     "OnAbsence",
     "OnAway",
     "OnDelay",
+    "OnDwell",
     "OnIdle",
     "OnSequence",
     "OnUnprepared",
