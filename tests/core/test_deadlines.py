@@ -20,6 +20,10 @@ trigger: d
 when: {delay: {after: {event: go}, for: 2m}}
 then: [{set: {d: 1}}]
 ---
+trigger: n
+when: {absence: {after: {event: start}, of: {event: finish}, for: 100s, key: event.properties.n}}
+then: [{set: {n: 1}}]
+---
 trigger: p
 when: {event: show}
 then: [{prompt: help}]
@@ -69,6 +73,18 @@ def test_the_earliest_of_all_is_the_alarm() -> None:
     assert play.due_in == MINUTE
 
 
+def test_each_absence_is_a_deadline_of_its_own() -> None:
+    play = Play(RULES)
+    play.track("start", n=1)
+    play.wait("10s")
+    play.track("start", n=2)
+    assert play.due_in == 90_000
+    play.track("finish", n=1)
+    assert play.due_in == 100_000
+    play.track("finish", n=2)
+    assert play.due_in == 3 * MINUTE
+
+
 def test_each_ring_moves_the_alarm_to_what_is_next() -> None:
     play = Play(RULES)
     for name in ("go", "show", "use"):
@@ -88,7 +104,7 @@ def test_while_nobody_looks_only_the_session_is_due() -> None:
     assert play.due_in == 30 * MINUTE
 
 
-@pytest.mark.parametrize("name", ["go", "show", "use"])
+@pytest.mark.parametrize("name", ["go", "show", "use", "start"])
 def test_the_alarm_is_the_least_of_the_deadlines(name: str) -> None:
     play = Play(RULES)
     play.track(name)

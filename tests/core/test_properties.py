@@ -65,6 +65,30 @@ trigger: on-session
 when: [{session: started}, {session: ended}]
 then: [{set: {sessions: {cel: user.sessions}}}]
 ---
+trigger: on-sequence
+when:
+  - {sequence: {steps: [{event: a}, {event: b}, {event: a}], within: 1h, key: event.properties.n}}
+  - {sequence: {steps: [{event: b}, {event: b}], contiguity: strict}}
+cancel_on: [{event: prompt_dismissed}]
+then: [{prompt: brief}, {set: {sequences: {cel: user.sessions}}}]
+---
+trigger: on-absence
+when:
+  - {absence: {after: {event: a}, of: {event: b}, for: 10m, key: event.properties.n}}
+  - {absence: {of: {event: a}, before: {event: b}, for: 1h}}
+cancel_on: [{event: prompt_dismissed}]
+then: [{prompt: hello}, {emit: {event: b}}]
+limit: 20 per 24h
+---
+trigger: on-dwell
+when: [{dwell: {step: one, for: 90s}}, {dwell: {step: one, for: 4m}}, {dwell: {step: two, for: 3m}}]
+then: [{prompt: brief}, {set: {dwelt: {cel: user.sessions}}}]
+---
+trigger: on-idle-step
+when: [{idle: {for: 3m, step: one}}, {idle: {for: 4m, hidden: count}}, {idle: {for: 10m, step: two, hidden: count}}]
+then: [{prompt: hello}, {emit: {event: bored}}]
+limit: 2 per session
+---
 trigger: on-bored
 when: {event: bored}
 then: [{prompt: brief}, {flow: start}]

@@ -71,9 +71,12 @@ def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
 
 def _cancel(turn: Turn, key: str, occurrence: Occurrence) -> None:
     for cancel in turn.program.cancels.get(key, ()):
-        waits = turn.state.waits
-        if any(wait.trigger == cancel.trigger for wait in waits) and turn.holds(cancel.where, occurrence):
+        waits, memory = turn.state.waits, turn.state.memory
+        begun = [name for name in turn.program.triggers[cancel.trigger].begins if name in memory]
+        pending = begun or any(wait.trigger == cancel.trigger for wait in waits)
+        if pending and turn.holds(cancel.where, occurrence):
             turn.state.waits = tuple(wait for wait in waits if wait.trigger != cancel.trigger or wait.message)
+            turn.state.memory = {name: each for name, each in memory.items() if name not in begun}
             turn.note(cancel.trigger, "cancelled", detail=occurrence.name)
 
 

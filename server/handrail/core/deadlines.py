@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from handrail.core.counters import next_fall
-from handrail.core.program import Program, next_span
+from handrail.core.program import Program, Spans, next_span
 from handrail.core.state import State
+from handrail.core.stays import is_watched, reaches
 
 # What falls due, in the order in which things due at the same instant come to pass.
-EXPIRY, SESSION, FALL, WAIT, IDLE, AWAY = range(6)
+EXPIRY, SESSION, FALL, WAIT, IDLE, DWELL, AWAY = range(7)
 
 
 def deadlines(program: Program, state: State) -> Iterator[tuple[int, int]]:
@@ -22,10 +23,15 @@ def deadlines(program: Program, state: State) -> Iterator[tuple[int, int]]:
     session = state.session
     if session is not None and not session.ended:
         yield session_end(program, state), SESSION
-        if any(connection.visible for connection in state.connections.values()):
-            span = next_span(program.idle, state.idle_done)
+        for _, spans, done in stillness(program, state):
+            span = next_span(spans, done)
             if span is not None:
                 yield state.last_activity + span, IDLE
+    if state.stay is not None and state.stay.step in program.dwell:
+        span = next_span(program.dwell[state.stay.step], state.stay.done)
+        due = None if span is None else reaches(program.policy, state, span)
+        if due is not None:
+            yield due, DWELL
     if state.last_activity and not state.connections:
         span = next_span(program.away, state.away_done)
         if span is not None:
@@ -36,6 +42,17 @@ def deadlines(program: Program, state: State) -> Iterator[tuple[int, int]]:
         fall = next_fall(program.watched[name], tally) if name in program.watched else None
         if fall is not None:
             yield fall, FALL
+
+
+def stillness(program: Program, state: State) -> Iterator[tuple[bool, Spans, int]]:
+    """(whether hidden tabs count, lengths with triggers, dealt with up to) of the idle triggers that concern a user:
+    those of any step and those of the step they are on, as far as there is a tab to be still in."""
+    if not state.connections or not program.idle:
+        return
+    steps = {"", state.stay.step if state.stay else ""}
+    for hidden, done in ((False, state.idle_done), (True, state.still_done)):
+        if hidden or is_watched(state):
+            yield from ((hidden, program.idle.get((step, hidden), ()), done) for step in sorted(steps))
 
 
 def session_end(program: Program, state: State) -> int:

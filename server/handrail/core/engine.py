@@ -14,16 +14,18 @@ from msgspec.structs import replace
 from handrail.core import events as ev
 from handrail.core.arbiter import Candidate, settle
 from handrail.core.counters import prune
-from handrail.core.deadlines import AWAY, EXPIRY, FALL, IDLE, SESSION, WAIT, alarm, deadlines
+from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, IDLE, SESSION, WAIT, alarm, deadlines, stillness
 from handrail.core.effects import Considered, Effect
 from handrail.core.events import Event
 from handrail.core.flows import assemble, view
 from handrail.core.frames import Block, FlowView, Prompt
-from handrail.core.program import Program
+from handrail.core.program import Program, next_span
 from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
 from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State, Wait
+from handrail.core.stays import count_stay, follow_step
 from handrail.core.templates import TemplateFault
+from handrail.core.triggers import OnAbsence, OnDelay, OnSequence, OnUnprepared
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, end_session, is_late, touch
 
@@ -92,6 +94,7 @@ def _apply(turn: Turn, event: Event) -> None:
         case ev.Connected():
             _connect(turn, event)
         case ev.Disconnected():
+            count_stay(turn.program.policy, turn.state, until=event.at)
             turn.state.connections.pop(event.connection, None)
         case ev.Activity():
             _activity(turn, event)
@@ -119,8 +122,11 @@ def _track(turn: Turn, event: ev.Track) -> None:
     count_event(turn)
     _learn(turn, event.context)
     _follow_steps(turn, event.name, event.properties)
+    if event.name.startswith("step_"):
+        follow_step(turn.program.policy, turn.state, event.name, event.properties, at=event.at)
     if event.name in ev.PROMPT_EVENTS:
         handle(turn, event)
+    ordinal = _number(turn.state, event.at)
     turn.happen(
         Occurrence(
             keys=(f"event:{event.name}",),
@@ -129,8 +135,19 @@ def _track(turn: Turn, event: ev.Track) -> None:
             properties=event.properties,
             context=event.context,
             late=turn.late,
+            own=True,
+            ordinal=ordinal,
         )
     )
+
+
+def _number(state: State, at: int) -> int:
+    """The event's place among those the user tracked, or -1 if it happened before one of them."""
+    if at < state.tracked_at:
+        return -1
+    state.tracked += 1
+    state.tracked_at = at
+    return state.tracked
 
 
 def _learn(turn: Turn, context: dict[str, Any]) -> None:
@@ -162,6 +179,7 @@ def _note_step(turn: Turn, step_id: str, status: str) -> None:
 
 
 def _connect(turn: Turn, event: ev.Connected) -> None:
+    count_stay(turn.program.policy, turn.state, until=event.at)
     turn.state.connections[event.connection] = Connection(event.node, event.device, event.tab, event.visible)
     if event.idle_ms < turn.program.policy.session_idle:
         touch(turn, event.at - event.idle_ms)
@@ -171,6 +189,7 @@ def _activity(turn: Turn, event: ev.Activity) -> None:
     connection = turn.state.connections.get(event.connection)
     appeared = event.visible and connection is not None and not connection.visible
     if connection is not None and connection.visible != event.visible:
+        count_stay(turn.program.policy, turn.state, until=event.at)
         turn.state.connections[event.connection] = replace(connection, visible=event.visible)
     if event.visible:
         touch(turn, event.at if appeared else event.at - event.idle_ms)
@@ -201,12 +220,38 @@ def _pass(turn: Turn, kind: int, instant: int) -> list[Candidate]:
     elif kind == WAIT:
         return _end_waits(turn, instant)
     elif kind == IDLE:
-        span = state.idle_done = instant - state.last_activity
-        return [(each, _silence("idle", instant, span)) for length, each in turn.program.idle if length == span]
+        return _be_still(turn, instant)
+    elif kind == DWELL:
+        return _stay(turn, instant)
     elif kind == AWAY:
         span = state.away_done = instant - state.last_activity
         return [(each, _silence("away", instant, span)) for length, each in turn.program.away if length == span]
     return []
+
+
+def _be_still(turn: Turn, instant: int) -> list[Candidate]:
+    state = turn.state
+    span = instant - state.last_activity
+    woken = []
+    for hidden, spans, done in list(stillness(turn.program, state)):
+        if span > done:
+            woken += [(each, _silence("idle", instant, span)) for length, each in spans if length == span]
+            if hidden:
+                state.still_done = span
+            else:
+                state.idle_done = span
+    return woken
+
+
+def _stay(turn: Turn, instant: int) -> list[Candidate]:
+    count_stay(turn.program.policy, turn.state, until=instant)
+    stay = turn.state.stay
+    assert stay is not None
+    spans = turn.program.dwell[stay.step]
+    span = next_span(spans, stay.done) or 0
+    turn.state.stay = replace(stay, done=span)
+    occurrence = Occurrence(keys=(), name="dwelt", at=instant, properties={"step": stay.step, "for_s": span // 1000})
+    return [(each, occurrence) for length, each in spans if length == span]
 
 
 def _silence(name: str, at: int, span: int) -> Occurrence:
@@ -268,6 +313,7 @@ def _catch_up_with_rules(turn: Turn) -> None:
     state.waits = tuple(
         sorted((kept for wait in state.waits for kept in _carry(turn, wait)), key=lambda each: each.due)
     )
+    state.memory = {name: each for name, each in state.memory.items() if _still_remembered(turn, name, each.rule)}
 
 
 def _carry(turn: Turn, wait: Wait) -> list[Wait]:
@@ -275,10 +321,20 @@ def _carry(turn: Turn, wait: Wait) -> list[Wait]:
     trigger = turn.program.triggers.get(wait.trigger)
     if wait.message or (trigger and (trigger.rule == wait.rule or trigger.on_change == "finish")):
         return [wait]
-    if trigger is None or trigger.on_change == "cancel" or wait.hook >= len(trigger.hooks):
+    hook = trigger.hooks[wait.hook] if trigger and wait.hook < len(trigger.hooks) else None
+    if trigger is None or trigger.on_change == "cancel" or not isinstance(hook, OnDelay | OnAbsence):
         return []
-    span = getattr(trigger.hooks[wait.hook], "span", None)
-    return [] if span is None else [replace(wait, due=turn.now + span, rule=trigger.rule)]
+    return [replace(wait, due=turn.now + hook.span, rule=trigger.rule)]
+
+
+def _still_remembered(turn: Turn, name: str, rule: str) -> bool:
+    """Whether what a pattern began under the rules before goes on under these."""
+    trigger_name, _, index = name.rpartition("#")
+    trigger = turn.program.triggers.get(trigger_name)
+    if trigger is None or int(index) >= len(trigger.hooks):
+        return False
+    patterns = OnSequence | OnAbsence | OnUnprepared
+    return isinstance(trigger.hooks[int(index)], patterns) and (trigger.rule == rule or trigger.on_change == "finish")
 
 
 def _remember(state: State, event_id: str, now: int) -> None:

@@ -47,6 +47,7 @@ class Policy:
 
     session_idle: int = 1_800_000
     session_max: int = 86_400_000
+    active: int = 120_000
     prompts: tuple[Limit, ...] = ()
     gap: int = 0
     email: tuple[Limit, ...] = ()
@@ -63,6 +64,7 @@ def compile_policy(shape: PolicyShape) -> Policy:
     return Policy(
         session_idle=shape.session.idle,
         session_max=shape.session.max,
+        active=shape.session.active,
         prompts=shape.prompts.limit,
         gap=shape.prompts.gap,
         email=shape.email.limit,

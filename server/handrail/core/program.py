@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import TypeVar
 
 from handrail.core.actions import Action, CallWebhook, ShowPrompt, WithdrawPrompt
 from handrail.core.counters import Counter
@@ -16,13 +18,15 @@ from handrail.core.messages import Message
 from handrail.core.policy import Policy
 from handrail.core.state import FlowChoice
 from handrail.core.templates import Nested
-from handrail.core.triggers import Hook, OnAway, OnIdle
+from handrail.core.triggers import Hook, OnAway, OnDwell, OnIdle, OnSequence
 from handrail.core.webhooks import Webhook
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """An event that ends a trigger's pending waits."""
+    """An event that ends what a trigger waits for: its pending waits and its begun sequences."""
 
     trigger: str
     where: Expression | None
@@ -55,10 +59,18 @@ class Trigger:
         """How many of its firings the state must keep to judge limits and cooldown."""
         return max([limit.count for limit in self.limits], default=1)
 
+    @property
+    def begins(self) -> list[str]:
+        """Where the attempts at its sequences are remembered."""
+        return [hook.name for hook in self.hooks if isinstance(hook, OnSequence)]
+
     def clears(self, message: str) -> bool:
         """Whether the trigger itself takes this message off the screen before it prompts."""
         first = takewhile(lambda action: not isinstance(action, ShowPrompt), self.actions)
         return any(isinstance(action, WithdrawPrompt) and action.message == message for action in first)
+
+
+Spans = tuple[tuple[int, Trigger], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +85,18 @@ class Program:
 
     `hooks` maps a wake key to the hooks it may wake, each with its trigger. `segments` are in dependency order and
     `segments_reading` maps what a segment reads (`user.traits`, `user.counters.NAME`, `user.segments.NAME`, `now`) to
-    their indexes. `idle` and `away` are (length in ms, trigger) sorted by length. `watched` are the sliding counters
-    that segments read: their falling by time alone is a deadline.
+    their indexes. `away` is (length in ms, trigger) sorted by length; `idle` the same by step ("" for any) and whether
+    hidden tabs count, `dwell` by step. `watched` are the sliding counters that segments read: their falling by time
+    alone is a deadline.
     """
 
     version: str = ""
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     hooks: Mapping[str, tuple[tuple[Trigger, Hook], ...]] = field(default_factory=dict)
     cancels: Mapping[str, tuple[Cancel, ...]] = field(default_factory=dict)
-    idle: tuple[tuple[int, Trigger], ...] = ()
-    away: tuple[tuple[int, Trigger], ...] = ()
+    idle: Mapping[tuple[str, bool], Spans] = field(default_factory=dict)
+    dwell: Mapping[str, Spans] = field(default_factory=dict)
+    away: Spans = ()
     segments: tuple[Segment, ...] = ()
     segments_reading: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     counters: Mapping[str, Counter] = field(default_factory=dict)
@@ -105,12 +119,35 @@ class Program:
         return any(self.webhooks[name].channel == "email" for name in calls)
 
 
-def next_span(spans: tuple[tuple[int, Trigger], ...], done: int) -> int | None:
+def next_span(spans: Spans, done: int) -> int | None:
     """The shortest length beyond what was dealt with, of triggers sorted by length."""
     index = bisect_right(spans, done, key=lambda each: each[0])
     return spans[index][0] if index < len(spans) else None
 
 
-def index_spans(triggers: list[Trigger], kind: type[OnIdle] | type[OnAway]) -> tuple[tuple[int, Trigger], ...]:
-    pairs = [(hook.span, trigger) for trigger in triggers for hook in trigger.hooks if isinstance(hook, kind)]
-    return tuple(sorted(pairs, key=lambda pair: (pair[0], pair[1].rank)))
+def index_idle(triggers: list[Trigger]) -> dict[tuple[str, bool], Spans]:
+    return _sorted(
+        ((hook.step, hook.hidden), hook.span, trigger)
+        for trigger in triggers
+        for hook in trigger.hooks
+        if isinstance(hook, OnIdle)
+    )
+
+
+def index_dwell(triggers: list[Trigger]) -> dict[str, Spans]:
+    return _sorted(
+        (hook.step, hook.span, trigger) for trigger in triggers for hook in trigger.hooks if isinstance(hook, OnDwell)
+    )
+
+
+def index_away(triggers: list[Trigger]) -> Spans:
+    pairs = (("", hook.span, trigger) for trigger in triggers for hook in trigger.hooks if isinstance(hook, OnAway))
+    return _sorted(pairs).get("", ())
+
+
+def _sorted(entries: Iterable[tuple[Key, int, Trigger]]) -> dict[Key, Spans]:
+    """The lengths by key, each with its trigger, sorted by length."""
+    spans: defaultdict[Key, list[tuple[int, Trigger]]] = defaultdict(list)
+    for key, span, trigger in entries:
+        spans[key].append((span, trigger))
+    return {key: tuple(sorted(each, key=lambda pair: (pair[0], pair[1].rank))) for key, each in spans.items()}

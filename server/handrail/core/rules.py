@@ -21,13 +21,13 @@ from handrail.core.flows import Flow, FlowShape, compile_flow
 from handrail.core.messages import Message, MessageShape, compile_message
 from handrail.core.policy import Policy, PolicyShape, compile_policy
 from handrail.core.problems import Problem, suggest
-from handrail.core.program import Cancel, Program, Segment, Trigger, index_spans
+from handrail.core.program import Cancel, Program, Segment, Trigger, index_away, index_dwell, index_idle
 from handrail.core.scalars import show
 from handrail.core.segments import SegmentShape, in_order, index_reads, watched
 from handrail.core.source import Document, read, salvage
 from handrail.core.templates import Nested, Templates
 from handrail.core.trigger import compile_trigger
-from handrail.core.triggers import Hook, OnAway, OnIdle
+from handrail.core.triggers import Hook, OnIdle
 from handrail.core.triggers.count import compile_count
 from handrail.core.webhooks import Webhook, WebhookShape, compile_webhook
 
@@ -253,8 +253,9 @@ def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Pro
         triggers=parts.triggers,
         hooks={key: tuple(pairs) for key, pairs in hooks.items()},
         cancels={key: tuple(each) for key, each in cancels.items()},
-        idle=index_spans(triggers, OnIdle),
-        away=index_spans(triggers, OnAway),
+        idle=index_idle(triggers),
+        dwell=index_dwell(triggers),
+        away=index_away(triggers),
         segments=segments,
         segments_reading=index_reads(segments, parts.counters),
         counters=parts.counters,

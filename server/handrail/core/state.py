@@ -42,9 +42,9 @@ class Session(Struct, frozen=True, array_like=True):
 
 
 class Wait(Struct, frozen=True, array_like=True):
-    """Something armed to happen at `due`: a trigger's delay (`hook` is its index among the trigger's `when`s) or a
-    snoozed message (`message` set; `trigger` the one that first showed it). `name` and `properties` are those of the
-    event that armed it."""
+    """Something armed to happen at `due`: a trigger's delay or absence (`hook` is its index among the trigger's
+    `when`s) or a snoozed message (`message` set; `trigger` the one that first showed it). `name`, `properties`, `key`
+    and `since` (its time) are those of the event that armed it; a delay has no key and no `since`."""
 
     due: int
     trigger: str
@@ -53,6 +53,27 @@ class Wait(Struct, frozen=True, array_like=True):
     name: str = ""
     properties: dict[str, Any] = field(default_factory=dict)
     message: str = ""
+    key: str = ""
+    since: int = 0
+
+
+class Memory(Struct, frozen=True, array_like=True):
+    """What a pattern of events remembers: by key, the integers that its kind keeps. `rule` is the fingerprint of its
+    trigger when it began."""
+
+    rule: str
+    marks: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Stay(Struct, frozen=True, array_like=True):
+    """The step viewed last, at `since`; `step` is empty once it was completed or skipped. `spent` is the visible,
+    non-idle time on it as counted up to `until`; dwell deadlines up to the length `done` were dealt with."""
+
+    step: str
+    since: int
+    until: int
+    spent: int = 0
+    done: int = 0
 
 
 class Tally(Struct, frozen=True, array_like=True):
@@ -104,12 +125,17 @@ class State(Struct, kw_only=True, omit_defaults=True):
     prompt: OnScreen | None = None
     waits: tuple[Wait, ...] = ()
     idle_done: int = 0  # idle deadlines up to this length were dealt with since the last activity
+    still_done: int = 0  # the same for those that take a hidden tab for a reader
     away_done: int = 0
     fired: dict[str, tuple[int, ...]] = field(default_factory=dict)  # trigger -> latest firings, oldest first
     prompted: tuple[int, ...] = ()  # latest prompts decided, for the policy's caps
     mailed: tuple[int, ...] = ()
     calls: int = 0  # webhook calls decided so far
     rules: str = ""  # version of the rules it was last stepped with
+    stay: Stay | None = None
+    memory: dict[str, Memory] = field(default_factory=dict)  # TRIGGER#INDEX of the hook -> what it remembers
+    tracked: int = 0  # events tracked so far, without those that happened before the newest of them
+    tracked_at: int = 0  # when the newest happened
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:
@@ -122,6 +148,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
         new.steps = self.steps.copy()
         new.slots = self.slots.copy()
         new.fired = self.fired.copy()
+        new.memory = self.memory.copy()
         new.seen = self.seen.copy()
         return new
 

@@ -16,7 +16,7 @@ from handrail.core.names import Name
 from handrail.core.program import Cancel, Trigger
 from handrail.core.scalars import show
 from handrail.core.source import Shape
-from handrail.core.triggers import WHENS, CountWhen, DelayWhen, Hook
+from handrail.core.triggers import WHENS, AbsenceWhen, CountWhen, DelayWhen, Hook, SequenceWhen
 from handrail.core.triggers.event import EventWhen
 
 PRIORITIES = ("lowest", "low", "medium", "high", "highest")
@@ -96,7 +96,7 @@ def _hooks(
                 continue
             case CountWhen():
                 hooks.append(shape.hook(below, name=f"{trigger}#{index}"))
-            case DelayWhen():
+            case DelayWhen() | AbsenceWhen() | SequenceWhen():
                 hooks.append(shape.hook(below, trigger=trigger, index=index, rule=rule))
             case _:
                 hooks.append(shape.hook(below))

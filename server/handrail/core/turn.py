@@ -69,7 +69,14 @@ class Turn:
         """Queue an event of the server's making that happened at `at`, or now."""
         happened = self.now if at is None else at
         self.happen(
-            Occurrence(keys=(f"event:{name}", *keys), name=name, at=happened, properties=properties, late=self.late)
+            Occurrence(
+                keys=(f"event:{name}", *keys),
+                name=name,
+                at=happened,
+                properties=properties,
+                late=self.late,
+                ordinal=self.state.tracked,
+            )
         )
 
     def count(self, counter: counters.Counter, occurrence: Occurrence) -> bool:
@@ -102,6 +109,7 @@ class Turn:
                 late=cause.late,
                 depth=cause.depth + 1,
                 apart=True,
+                ordinal=self.state.tracked,
             )
         )
         return True

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from handrail.core.deadlines import session_end
 from handrail.core.scope import Occurrence
 from handrail.core.state import Session
+from handrail.core.stays import count_stay
 from handrail.core.turn import Turn
 
 
@@ -24,8 +25,9 @@ def touch(turn: Turn, at: int) -> None:
         return
     gap = at - state.last_activity if state.last_activity else 0
     before = state.last_activity
+    count_stay(turn.program.policy, state, until=at)
     state.last_activity = at
-    state.idle_done = state.away_done = 0
+    state.idle_done = state.still_done = state.away_done = 0
     if session is None or session.ended:
         # Sessions do not overlap, even where an event comes so late that the one before was ended too soon.
         _start(turn, max(at, session.ended) if session else at, before)

@@ -1,39 +1,62 @@
 """Kinds of `when`: one file each, where the YAML shape and its meaning stand together, joined here.
 
 A hook says by `wakes` which occurrences it is looked up by, and by `wake` whether one of them makes its trigger true.
-Idle and away wake by the clock instead: the engine finds them by their `span`.
+Idle, dwell and away wake by the clock instead: the engine finds them by their `span`.
 """
 
 from __future__ import annotations
 
+from handrail.core.triggers.absence import AbsenceWhen, OnAbsence, OnUnprepared
 from handrail.core.triggers.away import AwayWhen, OnAway
 from handrail.core.triggers.changes import ChangesWhen, OnChange
 from handrail.core.triggers.count import CountWhen, OnCount
 from handrail.core.triggers.delay import DelayWhen, OnDelay
+from handrail.core.triggers.dwell import DwellWhen, OnDwell
 from handrail.core.triggers.event import EventWhen, OnEvent
 from handrail.core.triggers.idle import IdleWhen, OnIdle
 from handrail.core.triggers.returns import OnReturn, ReturnsWhen
 from handrail.core.triggers.segment import EntersWhen, LeavesWhen, OnSegment
+from handrail.core.triggers.sequence import OnSequence, SequenceWhen
 from handrail.core.triggers.session import OnSession, SessionWhen
 
-Hook = OnAway | OnChange | OnCount | OnDelay | OnEvent | OnIdle | OnReturn | OnSegment | OnSession
+Hook = (
+    OnAbsence
+    | OnAway
+    | OnChange
+    | OnCount
+    | OnDelay
+    | OnDwell
+    | OnEvent
+    | OnIdle
+    | OnReturn
+    | OnSegment
+    | OnSequence
+    | OnSession
+    | OnUnprepared
+)
 When = (
-    AwayWhen
+    AbsenceWhen
+    | AwayWhen
     | ChangesWhen
     | CountWhen
     | DelayWhen
+    | DwellWhen
     | EntersWhen
     | EventWhen
     | IdleWhen
     | LeavesWhen
     | ReturnsWhen
+    | SequenceWhen
     | SessionWhen
 )
 WHENS: dict[str, type[When]] = {
     "event": EventWhen,
     "count": CountWhen,
+    "sequence": SequenceWhen,
+    "absence": AbsenceWhen,
     "delay": DelayWhen,
     "idle": IdleWhen,
+    "dwell": DwellWhen,
     "away": AwayWhen,
     "returns": ReturnsWhen,
     "enters": EntersWhen,
@@ -42,4 +65,19 @@ WHENS: dict[str, type[When]] = {
     "session": SessionWhen,
 }
 
-__all__ = ["WHENS", "CountWhen", "DelayWhen", "Hook", "OnAway", "OnDelay", "OnIdle", "When"]
+__all__ = [
+    "WHENS",
+    "AbsenceWhen",
+    "CountWhen",
+    "DelayWhen",
+    "Hook",
+    "OnAbsence",
+    "OnAway",
+    "OnDelay",
+    "OnDwell",
+    "OnIdle",
+    "OnSequence",
+    "OnUnprepared",
+    "SequenceWhen",
+    "When",
+]

@@ -26,3 +26,7 @@ class OnEvent:
 
     def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
         return turn.holds(self.where, occurrence)
+
+    def fits(self, turn: Turn, occurrence: Occurrence) -> bool:
+        """Whether it is this event at all, for patterns that wait for several."""
+        return self.wakes[0] in occurrence.keys and turn.holds(self.where, occurrence)
