@@ -26,6 +26,7 @@ trigger: on-event
 when: {event: a, where: event.properties.n > 1}
 then: [{prompt: hello}]
 limit: 2 per session
+when_blocked: {defer: 10m}
 ---
 trigger: on-count
 when: {count: {event: b, distinct: event.properties.n, at_least: 2, within: 1h}}
@@ -50,6 +51,8 @@ then: [{content: {slot: side, message: brief}}]
 trigger: on-segment
 when: [{enters: busy}, {leaves: busy}]
 then: [{content: {slot: side, message: hello}}, {withdraw: hello}, {prompt: brief}]
+priority: highest
+preempt: true
 ---
 trigger: on-change
 when: {changes: traits.plan}
@@ -60,6 +63,7 @@ trigger: on-delay
 when: {delay: {after: {event: a}, for: 45m}}
 cancel_on: [{event: b}]
 then: [{prompt: hello}]
+when_blocked: {defer: 3h}
 ---
 trigger: on-session
 when: [{session: started}, {session: ended}]
@@ -103,8 +107,9 @@ channel: email
 ---
 policy: default
 session: {idle: 30m, max: 4h}
-prompts: {limit: [3 per session, 5 per 12h], gap: 2m}
-email: {limit: 1 per 12h}
+prompts: {limit: [3 per session, 5 per 12h, 6 per day], gap: 2m}
+email: {limit: [1 per 12h, 1 per day]}
+quiet_hours: {from: "22:30", to: "06:15", applies_to: [email, prompts]}
 budget: 6 per 24h
 """
 
@@ -279,6 +284,9 @@ def test_no_history_exceeds_a_cap(history: list[tuple[int, dict[str, Any]]], pun
     assert most_within(times, 12 * HOUR) <= 5
     assert most_within(mailed, 12 * HOUR) <= 1
     assert most_within(sorted(times + mailed), 24 * HOUR) <= 6
+    days = [now // (24 * HOUR) for now in mailed]
+    assert len(days) == len(set(days))
+    assert all(6.25 * HOUR <= now % (24 * HOUR) < 22.5 * HOUR for now in times + mailed)
     assert all(later - earlier >= 2 * MINUTE for earlier, later in pairwise(times))
     assert len(line.decided("prompt", "on-bored")) <= 1
     assert most_within([now for now, _, _ in line.decided("prompt", "on-idle")], 24 * HOUR) <= 3

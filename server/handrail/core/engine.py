@@ -15,10 +15,12 @@ from handrail.core import events as ev
 from handrail.core.arbiter import Candidate, settle
 from handrail.core.counters import prune
 from handrail.core.deadlines import AWAY, EXPIRY, FALL, IDLE, SESSION, WAIT, alarm, deadlines
+from handrail.core.deferrals import offer_screen, stale
 from handrail.core.effects import Considered, Effect
 from handrail.core.events import Event
 from handrail.core.flows import assemble, view
 from handrail.core.frames import Block, FlowView, Prompt
+from handrail.core.holdout import held_out
 from handrail.core.program import Program
 from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
@@ -179,6 +181,7 @@ def _activity(turn: Turn, event: ev.Activity) -> None:
 def _elapse(turn: Turn, *, until: int) -> None:
     """Work off everything due by `until`, instant by instant, earliest first."""
     for _ in range(INSTANTS):
+        offer_screen(turn)
         pending = list(deadlines(turn.program, turn.state))
         instant = min((due for due, _ in pending), default=until + 1)
         if instant > until:
@@ -231,15 +234,27 @@ def _end_waits(turn: Turn, instant: int) -> list[Candidate]:
         if wait.message:
             _show_again(turn, wait)
         elif wait.trigger in turn.program.triggers:
-            occurrence = Occurrence(keys=(), name=wait.name, at=instant, properties=wait.properties, apart=True)
-            woken.append((turn.program.triggers[wait.trigger], occurrence))
+            woken += _wake_again(turn, wait, instant)
     return woken
+
+
+def _wake_again(turn: Turn, wait: Wait, instant: int) -> list[Candidate]:
+    trigger = turn.program.triggers[wait.trigger]
+    too_late = stale(turn, wait, trigger)
+    if too_late:
+        turn.note(trigger.name, "cancelled", detail=too_late)
+        return []
+    properties, until = wait.properties, wait.until
+    return [(trigger, Occurrence(keys=(), name=wait.name, at=instant, properties=properties, apart=True, until=until))]
 
 
 def _show_again(turn: Turn, wait: Wait) -> None:
     """A snoozed message's time has come. The user asked for it, so no cap counts it; one on the screen comes first."""
     message = turn.program.messages.get(wait.message)
     if message is None:
+        return
+    if held_out(turn.state.user, turn.program.policy.holdout):
+        turn.note(wait.trigger, "suppressed", reason="holdout", detail=f"snoozed '{wait.message}'")
         return
     if turn.state.prompt is not None:
         turn.note(
@@ -277,6 +292,8 @@ def _carry(turn: Turn, wait: Wait) -> list[Wait]:
         return [wait]
     if trigger is None or trigger.on_change == "cancel" or wait.hook >= len(trigger.hooks):
         return []
+    if wait.hook < 0:  # put off: it is decided afresh anyway
+        return [wait]
     span = getattr(trigger.hooks[wait.hook], "span", None)
     return [] if span is None else [replace(wait, due=turn.now + span, rule=trigger.rule)]
 

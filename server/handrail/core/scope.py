@@ -17,7 +17,8 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     """Something that happened, as triggers see it. `keys` are the indexes it is looked up by, such as
     `event:step_skipped`, `enters:engaged` or `changes:traits.plan`; `late` forbids live prompts; `gap` is the length in
     milliseconds of the absence that this activity ended; `depth` counts the emits that led here. One that is
-    `apart` wakes a trigger even if the trigger was woken by another in the same round."""
+    `apart` wakes a trigger even if the trigger was woken by another in the same round; what was put off is decided no
+    later than `until`, if not 0."""
 
     keys: tuple[str, ...]
     name: str
@@ -28,6 +29,7 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     gap: int = 0
     depth: int = 0
     apart: bool = False
+    until: int = 0
 
 
 NOTHING = Occurrence(keys=(), name="", at=0)

@@ -20,6 +20,8 @@ SEEN_MAX = 2_000  # and how many of them at most, the newest
 TRAITS_MAX = 500
 STEPS_MAX = 500
 PURPOSES_MAX = 100
+# Kinds of waits that stand for no `when` of their trigger: it came true already, and is decided afresh.
+AFRESH, WHEN_FREE = -1, -2
 
 
 class Connection(Struct, frozen=True, array_like=True):
@@ -42,9 +44,10 @@ class Session(Struct, frozen=True, array_like=True):
 
 
 class Wait(Struct, frozen=True, array_like=True):
-    """Something armed to happen at `due`: a trigger's delay (`hook` is its index among the trigger's `when`s) or a
-    snoozed message (`message` set; `trigger` the one that first showed it). `name` and `properties` are those of the
-    event that armed it."""
+    """Something armed to happen at `due`: a trigger's delay (`hook` is its index among the trigger's `when`s), a
+    trigger put off (`hook` is AFRESH, or WHEN_FREE while another prompt is on the screen; no later than `until`, if
+    not 0), or a snoozed message (`message` set; `trigger` the one that first showed it). `name` and `properties` are
+    those of the event that armed it."""
 
     due: int
     trigger: str
@@ -53,6 +56,7 @@ class Wait(Struct, frozen=True, array_like=True):
     name: str = ""
     properties: dict[str, Any] = field(default_factory=dict)
     message: str = ""
+    until: int = 0
 
 
 class Tally(Struct, frozen=True, array_like=True):
