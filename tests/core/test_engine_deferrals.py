@@ -325,6 +325,14 @@ def test_what_when_blocked_cannot_be_is_refused(text: str, fault: str) -> None:
     assert any(fault in str(problem) for problem in problems), problems
 
 
+def test_what_has_no_effect_is_warned_about() -> None:
+    problems = load({"t.yaml": mark("preempt: true", DEFER)}, {}).problems
+    assert [str(problem) for problem in problems] == [
+        "t.yaml:3:10: warning: has no effect: the trigger has no prompt",
+        "t.yaml:4:15: warning: has no effect: only prompts and e-mails are ever blocked by the policy",
+    ]
+
+
 # --- states of before ---
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from datetime import date, datetime, time
 from functools import cache
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plays import START, compiled
+from plays import START, Play, compiled
 
 from handrail.core import events as ev
+from handrail.core.durations import parse_duration
 from handrail.core.effects import Decision, Push
 from handrail.core.engine import Step, alarm, fresh, snapshot, step
 from handrail.core.frames import Prompt, Withdraw, encode
@@ -297,6 +301,65 @@ def test_no_history_exceeds_a_cap(history: list[tuple[int, dict[str, Any]]], pun
         assert most_per_session(prompts) <= 3
         assert most_per_session(line.decided("prompt", "on-event")) <= 2
         assert most_per_session(line.decided("prompt", "on-idle")) <= 1
+
+
+SPANS = st.sampled_from(["1m", "20m", "1h", "3h", "5h", "11h", "23h", "25h"])
+CHANGES = {  # a zone, and a day before clocks change there
+    "Europe/Berlin": "2026-03-28T12:00:00+00:00",
+    "America/New_York": "2026-10-31T12:00:00+00:00",
+    "America/Havana": "2026-03-07T12:00:00+00:00",
+    "Asia/Kathmandu": "2026-03-28T12:00:00+00:00",
+}
+NIGHTLY = """
+trigger: p
+when: {event: a}
+then: [{prompt: m}]
+when_blocked: {defer: 9h}
+---
+trigger: e
+when: {event: b}
+then: [{webhook: letter}]
+---
+message: m
+kind: toast
+expires: 5m
+---
+webhook: letter
+url: https://mail.example/
+channel: email
+---
+policy: default
+prompts: {limit: 2 per day, gap: 1h}
+email: {limit: 1 per day}
+budget: 2 per day
+quiet_hours: {from: "21:30", to: "02:15", applies_to: [email, prompts]}
+"""
+
+
+@FEW
+@given(st.sampled_from(sorted(CHANGES)), st.lists(st.tuples(SPANS, st.sampled_from("aab")), min_size=5, max_size=40))
+def test_no_day_where_the_user_is_exceeds_a_cap_and_no_night_is_disturbed(
+    name: str, history: list[tuple[str, str]]
+) -> None:
+    play, zone = Play(NIGHTLY), ZoneInfo(name)
+    play.now = int(datetime.fromisoformat(CHANGES[name]).timestamp() * 1000)
+    play.identify(timezone=name)
+    days: Counter[tuple[date, str]] = Counter()
+    for span, event in history:
+        until = play.now + parse_duration(span)
+        while (due := alarm(play.program, play.state)) is not None and due <= until:
+            count(days, play, zone, play.wait(f"{max(due - play.now, 0) // 1000}s"))
+            assert alarm(play.program, play.state) != due
+        play.now = until
+        count(days, play, zone, play.track(event))
+    assert all(number <= {"prompt": 2, "webhook": 1, "both": 2}[kind] for (_, kind), number in days.items())
+
+
+def count(days: Counter[tuple[date, str]], play: Play, zone: ZoneInfo, decided: list[str]) -> None:
+    local = datetime.fromtimestamp(play.now / 1000, zone)
+    for each in decided:
+        assert time(2, 15) <= local.time() < time(21, 30)
+        days.update([(local.date(), each.partition(" ")[0]), (local.date(), "both")])
 
 
 @FEW

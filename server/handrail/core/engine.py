@@ -288,12 +288,12 @@ def _catch_up_with_rules(turn: Turn) -> None:
 def _carry(turn: Turn, wait: Wait) -> list[Wait]:
     """The wait under the present rules: kept, begun again, or (an empty list) cancelled."""
     trigger = turn.program.triggers.get(wait.trigger)
+    if wait.hook < 0 and trigger and trigger.on_change != "cancel":
+        return [wait]  # put off: it is decided afresh anyway
     if wait.message or (trigger and (trigger.rule == wait.rule or trigger.on_change == "finish")):
         return [wait]
     if trigger is None or trigger.on_change == "cancel" or wait.hook >= len(trigger.hooks):
         return []
-    if wait.hook < 0:  # put off: it is decided afresh anyway
-        return [wait]
     span = getattr(trigger.hooks[wait.hook], "span", None)
     return [] if span is None else [replace(wait, due=turn.now + span, rule=trigger.rule)]
 

@@ -61,6 +61,7 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
         _check_parts(compiler)
         return None
     rule = _fingerprint(compiler.document.value)
+    _check_moment(shape, compiler)
     return Trigger(
         name=shape.trigger,
         rank=(-PRIORITIES.index(shape.priority), order),
@@ -78,6 +79,16 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
         preempt=shape.preempt,
         defer=shape.when_blocked.defer if isinstance(shape.when_blocked, DeferShape) else 0,
     )
+
+
+def _check_moment(shape: TriggerShape, compiler: Compiler) -> None:
+    """Keys that only triggers with a prompt, or a webhook that may be an e-mail, have a use for."""
+    if shape.preempt and not any("prompt" in form for form in shape.then):
+        compiler.warn("has no effect: the trigger has no prompt", "preempt")
+    if isinstance(shape.when_blocked, DeferShape) and not any(
+        {"prompt", "webhook"} & form.keys() for form in shape.then
+    ):
+        compiler.warn("has no effect: only prompts and e-mails are ever blocked by the policy", "when_blocked")
 
 
 def _check_parts(compiler: Compiler) -> None:
