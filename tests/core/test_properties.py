@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from datetime import date, datetime, time
 from functools import cache
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plays import START, compiled
+from plays import START, Play, compiled
 
 from handrail.core import events as ev
+from handrail.core.durations import parse_duration
 from handrail.core.effects import Decision, Push
 from handrail.core.engine import Step, alarm, fresh, snapshot, step
 from handrail.core.frames import Prompt, Withdraw, encode
@@ -26,6 +30,7 @@ trigger: on-event
 when: {event: a, where: event.properties.n > 1}
 then: [{prompt: hello}]
 limit: 2 per session
+when_blocked: {defer: 10m}
 ---
 trigger: on-count
 when: {count: {event: b, distinct: event.properties.n, at_least: 2, within: 1h}}
@@ -50,6 +55,8 @@ then: [{content: {slot: side, message: brief}}]
 trigger: on-segment
 when: [{enters: busy}, {leaves: busy}]
 then: [{content: {slot: side, message: hello}}, {withdraw: hello}, {prompt: brief}]
+priority: highest
+preempt: true
 ---
 trigger: on-change
 when: {changes: traits.plan}
@@ -60,6 +67,7 @@ trigger: on-delay
 when: {delay: {after: {event: a}, for: 45m}}
 cancel_on: [{event: b}]
 then: [{prompt: hello}]
+when_blocked: {defer: 3h}
 ---
 trigger: on-session
 when: [{session: started}, {session: ended}]
@@ -127,8 +135,9 @@ channel: email
 ---
 policy: default
 session: {idle: 30m, max: 4h}
-prompts: {limit: [3 per session, 5 per 12h], gap: 2m}
-email: {limit: 1 per 12h}
+prompts: {limit: [3 per session, 5 per 12h, 6 per day], gap: 2m}
+email: {limit: [1 per 12h, 1 per day]}
+quiet_hours: {from: "22:30", to: "06:15", applies_to: [email, prompts]}
 budget: 6 per 24h
 """
 
@@ -303,6 +312,9 @@ def test_no_history_exceeds_a_cap(history: list[tuple[int, dict[str, Any]]], pun
     assert most_within(times, 12 * HOUR) <= 5
     assert most_within(mailed, 12 * HOUR) <= 1
     assert most_within(sorted(times + mailed), 24 * HOUR) <= 6
+    days = [now // (24 * HOUR) for now in mailed]
+    assert len(days) == len(set(days))
+    assert all(6.25 * HOUR <= now % (24 * HOUR) < 22.5 * HOUR for now in times + mailed)
     assert all(later - earlier >= 2 * MINUTE for earlier, later in pairwise(times))
     assert len(line.decided("prompt", "on-bored")) <= 1
     assert most_within([now for now, _, _ in line.decided("prompt", "on-idle")], 24 * HOUR) <= 3
@@ -313,6 +325,65 @@ def test_no_history_exceeds_a_cap(history: list[tuple[int, dict[str, Any]]], pun
         assert most_per_session(prompts) <= 3
         assert most_per_session(line.decided("prompt", "on-event")) <= 2
         assert most_per_session(line.decided("prompt", "on-idle")) <= 1
+
+
+SPANS = st.sampled_from(["1m", "20m", "1h", "3h", "5h", "11h", "23h", "25h"])
+CHANGES = {  # a zone, and a day before clocks change there
+    "Europe/Berlin": "2026-03-28T12:00:00+00:00",
+    "America/New_York": "2026-10-31T12:00:00+00:00",
+    "America/Havana": "2026-03-07T12:00:00+00:00",
+    "Asia/Kathmandu": "2026-03-28T12:00:00+00:00",
+}
+NIGHTLY = """
+trigger: p
+when: {event: a}
+then: [{prompt: m}]
+when_blocked: {defer: 9h}
+---
+trigger: e
+when: {event: b}
+then: [{webhook: letter}]
+---
+message: m
+kind: toast
+expires: 5m
+---
+webhook: letter
+url: https://mail.example/
+channel: email
+---
+policy: default
+prompts: {limit: 2 per day, gap: 1h}
+email: {limit: 1 per day}
+budget: 2 per day
+quiet_hours: {from: "21:30", to: "02:15", applies_to: [email, prompts]}
+"""
+
+
+@FEW
+@given(st.sampled_from(sorted(CHANGES)), st.lists(st.tuples(SPANS, st.sampled_from("aab")), min_size=5, max_size=40))
+def test_no_day_where_the_user_is_exceeds_a_cap_and_no_night_is_disturbed(
+    name: str, history: list[tuple[str, str]]
+) -> None:
+    play, zone = Play(NIGHTLY), ZoneInfo(name)
+    play.now = int(datetime.fromisoformat(CHANGES[name]).timestamp() * 1000)
+    play.identify(timezone=name)
+    days: Counter[tuple[date, str]] = Counter()
+    for span, event in history:
+        until = play.now + parse_duration(span)
+        while (due := alarm(play.program, play.state)) is not None and due <= until:
+            count(days, play, zone, play.wait(f"{max(due - play.now, 0) // 1000}s"))
+            assert alarm(play.program, play.state) != due
+        play.now = until
+        count(days, play, zone, play.track(event))
+    assert all(number <= {"prompt": 2, "webhook": 1, "both": 2}[kind] for (_, kind), number in days.items())
+
+
+def count(days: Counter[tuple[date, str]], play: Play, zone: ZoneInfo, decided: list[str]) -> None:
+    local = datetime.fromtimestamp(play.now / 1000, zone)
+    for each in decided:
+        assert time(2, 15) <= local.time() < time(21, 30)
+        days.update([(local.date(), each.partition(" ")[0]), (local.date(), "both")])
 
 
 @FEW

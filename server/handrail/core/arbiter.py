@@ -6,7 +6,10 @@ actions back, and every one considered leaves a line in the trace.
 
 from __future__ import annotations
 
-from handrail.core.policy import Block, check_email, check_limits, check_prompt, remember
+from handrail.core.actions import Action, CallWebhook, ShowPrompt, reaches_user
+from handrail.core.deferrals import put_off
+from handrail.core.holdout import held_out
+from handrail.core.policy import Block, check_email, check_limits, check_prompt, check_quiet, remember
 from handrail.core.program import Trigger
 from handrail.core.scope import Occurrence
 from handrail.core.templates import TemplateFault
@@ -47,16 +50,36 @@ def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
     turn.expire()
     block = _block(turn, trigger, occurrence)
     if block is not None:
-        turn.note(trigger.name, "suppressed", reason=block.reason, detail=block.detail)
+        detail = block.detail + put_off(turn, trigger, occurrence, block)
+        turn.note(trigger.name, "suppressed", reason=block.reason, detail=detail)
         return
-    turn.note(trigger.name, "fired", detail=occurrence.name)
     times = turn.state.fired.get(trigger.name, ())
     turn.state.fired[trigger.name] = remember(times, turn.now, trigger.remembered)
+    _act(turn, trigger, occurrence)
+
+
+def _act(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
+    spared = held_out(turn.state.user, turn.program.policy.holdout) and any(map(reaches_user, trigger.actions))
+    if spared:
+        turn.note(trigger.name, "suppressed", reason="holdout", detail="the user is held out of everything")
+    else:
+        turn.note(trigger.name, "fired", detail=occurrence.name)
     for action in trigger.actions:
+        if spared and reaches_user(action):
+            _count_spared(turn, action)
+            continue
         try:
             action.run(turn, trigger.name, occurrence)
         except TemplateFault as fault:
             turn.note(trigger.name, "failed", reason="template", detail=str(fault))
+
+
+def _count_spared(turn: Turn, action: Action) -> None:
+    """Caps count what those held out would have got, so that their records compare with everyone else's."""
+    if isinstance(action, ShowPrompt):
+        turn.remember_prompt()
+    elif isinstance(action, CallWebhook) and turn.program.webhooks[action.webhook].channel == "email":
+        turn.remember_email()
 
 
 def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
@@ -91,21 +114,34 @@ def _in_order(candidates: list[Candidate]) -> list[Candidate]:
 
 def _block(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None:
     """The first thing that holds the trigger back, in the order of policy.REASONS."""
-    state, now = turn.state, turn.now
-    times = state.fired.get(trigger.name, ())
-    block = check_limits(trigger.limits, times, state, now=now)
-    if block is None and trigger.cooldown and times and now < times[-1] + trigger.cooldown:
-        block = Block("cooldown", "the trigger's own cooldown is not over", times[-1] + trigger.cooldown)
-    if block is None and trigger.prompts:
-        block = check_prompt(turn.program.policy, state, now=now) or _busy(turn, trigger) or _late(occurrence)
-    if block is None and turn.program.mails(trigger):
-        block = check_email(turn.program.policy, state, now=now)
+    policy, state, now = turn.program.policy, turn.state, turn.now
+    prompts, mails = trigger.prompts, turn.program.mails(trigger)
+    quiet = (prompts and "prompts" in policy.quiet_for) or (mails and "email" in policy.quiet_for)
+    return (
+        _own(turn, trigger)
+        or (check_prompt(policy, state, now=now) if prompts else None)
+        or (check_email(policy, state, now=now) if mails else None)
+        or (_busy(turn, trigger) if prompts else None)
+        or (check_quiet(policy, state, now=now) if quiet else None)
+        or (_late(occurrence) if prompts else None)
+    )
+
+
+def _own(turn: Turn, trigger: Trigger) -> Block | None:
+    """What the trigger itself says: its limits and cooldown."""
+    times = turn.state.fired.get(trigger.name, ())
+    block = check_limits(trigger.limits, times, turn.state, now=turn.now)
+    if block is None and trigger.cooldown and times and turn.now < times[-1] + trigger.cooldown:
+        return Block("cooldown", "the trigger's own cooldown is not over", times[-1] + trigger.cooldown)
     return block
 
 
 def _busy(turn: Turn, trigger: Trigger) -> Block | None:
     shown = turn.state.prompt
     if shown is None or trigger.clears(shown.prompt.message):
+        return None
+    holder = turn.program.triggers.get(shown.prompt.trigger)
+    if trigger.preempt and (holder is None or trigger.rank[0] < holder.rank[0]):
         return None
     return Block("busy", f"'{shown.prompt.message}' is on the screen", shown.expires or None)
 

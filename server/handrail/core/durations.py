@@ -40,33 +40,36 @@ def format_duration(ms: int) -> str:
 
 
 class Limit(Struct, frozen=True):
-    """At most `count` times `per` session, per sliding window of `window` milliseconds, or ever."""
+    """At most `count` times `per` session, calendar day (the user's), sliding window of `window` ms, or ever."""
 
     count: int
-    per: Literal["session", "window", "ever"]
+    per: Literal["session", "day", "window", "ever"]
     window: int | None = None
 
     def __str__(self) -> str:
         if self.per == "ever":
             return "once" if self.count == 1 else f"{self.count} ever"
-        return f"{self.count} per {'session' if self.window is None else format_duration(self.window)}"
+        return f"{self.count} per {self.per if self.window is None else format_duration(self.window)}"
 
 
 ONCE = Limit(1, "ever")
 
 
 def parse_limit(text: str) -> Limit:
-    """A limit from `1 per session`, `3 per 7d` or `once`. Raises ValueError with a text for the author."""
+    """A limit from `1 per session`, `2 per day`, `3 per 7d` or `once`. Raises ValueError with a text for the author."""
     if text == "once":
         return ONCE
     found = _LIMIT.fullmatch(text) if len(text) <= 60 else None
     if not found:
         raise ValueError(
-            f"'{text[:60]}' is not a limit: write 'once', or a number and a span, as '1 per session', '3 per 7d'"
+            f"'{text[:60]}' is not a limit: write 'once', or a number and a span, as '1 per session', '2 per day' "
+            "or '3 per 7d'"
         )
     count, span = int(found[1]), found[2]
     if span == "session":
         return Limit(count, "session")
+    if span == "day":
+        return Limit(count, "day")
     window = parse_duration(span)
     if not window:
         raise ValueError(f"'{text}': the span of a limit must be longer than 0s")

@@ -15,10 +15,12 @@ from handrail.core import events as ev
 from handrail.core.arbiter import Candidate, settle
 from handrail.core.counters import prune
 from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, IDLE, SESSION, WAIT, alarm, deadlines, stillness
+from handrail.core.deferrals import offer_screen, stale
 from handrail.core.effects import Considered, Effect
 from handrail.core.events import Event
 from handrail.core.flows import assemble, view
 from handrail.core.frames import Block, FlowView, Prompt
+from handrail.core.holdout import held_out
 from handrail.core.program import Program, next_span
 from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
@@ -198,6 +200,7 @@ def _activity(turn: Turn, event: ev.Activity) -> None:
 def _elapse(turn: Turn, *, until: int) -> None:
     """Work off everything due by `until`, instant by instant, earliest first."""
     for _ in range(INSTANTS):
+        offer_screen(turn)
         pending = list(deadlines(turn.program, turn.state))
         instant = min((due for due, _ in pending), default=until + 1)
         if instant > until:
@@ -276,15 +279,27 @@ def _end_waits(turn: Turn, instant: int) -> list[Candidate]:
         if wait.message:
             _show_again(turn, wait)
         elif wait.trigger in turn.program.triggers:
-            occurrence = Occurrence(keys=(), name=wait.name, at=instant, properties=wait.properties, apart=True)
-            woken.append((turn.program.triggers[wait.trigger], occurrence))
+            woken += _wake_again(turn, wait, instant)
     return woken
+
+
+def _wake_again(turn: Turn, wait: Wait, instant: int) -> list[Candidate]:
+    trigger = turn.program.triggers[wait.trigger]
+    too_late = stale(turn, wait, trigger)
+    if too_late:
+        turn.note(trigger.name, "cancelled", detail=too_late)
+        return []
+    properties, until = wait.properties, wait.until
+    return [(trigger, Occurrence(keys=(), name=wait.name, at=instant, properties=properties, apart=True, until=until))]
 
 
 def _show_again(turn: Turn, wait: Wait) -> None:
     """A snoozed message's time has come. The user asked for it, so no cap counts it; one on the screen comes first."""
     message = turn.program.messages.get(wait.message)
     if message is None:
+        return
+    if held_out(turn.state.user, turn.program.policy.holdout):
+        turn.note(wait.trigger, "suppressed", reason="holdout", detail=f"snoozed '{wait.message}'")
         return
     if turn.state.prompt is not None:
         turn.note(
@@ -319,6 +334,8 @@ def _catch_up_with_rules(turn: Turn) -> None:
 def _carry(turn: Turn, wait: Wait) -> list[Wait]:
     """The wait under the present rules: kept, begun again, or (an empty list) cancelled."""
     trigger = turn.program.triggers.get(wait.trigger)
+    if wait.hook < 0 and trigger and trigger.on_change != "cancel":
+        return [wait]  # put off: it is decided afresh anyway
     if wait.message or (trigger and (trigger.rule == wait.rule or trigger.on_change == "finish")):
         return [wait]
     hook = trigger.hooks[wait.hook] if trigger and wait.hook < len(trigger.hooks) else None

@@ -96,7 +96,8 @@ class Prompt(Struct, frozen=True, kw_only=True, tag="prompt"):
 
 
 class Withdraw(Struct, frozen=True, kw_only=True, tag="withdraw"):
-    """Take a prompt off the screen. reason: clicked, dismissed, snoozed, completed, expired, withdrawn."""
+    """Take a prompt off the screen. reason: clicked, dismissed, snoozed, completed, expired, withdrawn,
+    preempted."""
 
     offset: int
     id: str

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from handrail.core.durations import Duration, Limit, Limits
+from handrail.core.holdout import Share
 from handrail.core.source import Shape
 from handrail.core.state import State
+from handrail.core.zones import Clock, Hours, day_of, zone_fault, zone_of
 
-REASONS = ("limit", "cooldown", "cap", "gap", "busy", "late")  # in the order they are checked
+# In the order they are checked, but for `holdout`: it is the reason only where nothing else is.
+REASONS = ("limit", "cooldown", "cap", "gap", "busy", "quiet", "holdout", "late")
+Channel = Literal["email", "prompts"]
 KEPT = 200  # prompts and e-mails remembered at least, for caps that a later policy may set
 
 
@@ -31,6 +38,23 @@ class EmailShape(Shape):
     limit: Limits = ()
 
 
+def _email() -> list[Channel]:
+    return ["email"]
+
+
+class QuietShape(Shape):
+    start: Clock = Field(alias="from")
+    end: Clock = Field(alias="to")
+    applies_to: list[Channel] = Field(default_factory=_email, min_length=1)
+    then: Literal["defer", "drop"] = "defer"
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.start == self.end:
+            raise ValueError("quiet_hours: 'from' and 'to' are the same time: leave quiet_hours out for none")
+        return self
+
+
 class PolicyShape(Shape):
     policy: str
     description: str | None = None
@@ -38,12 +62,17 @@ class PolicyShape(Shape):
     prompts: PromptsShape = PromptsShape()
     email: EmailShape = EmailShape()
     budget: Limits = ()
+    quiet_hours: QuietShape | None = None
+    holdout: Share = 0
     skew: Duration = 120_000
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Durations in milliseconds; `budget` counts prompts and e-mail together."""
+    """Durations in milliseconds; `budget` counts prompts and e-mail together.
+
+    In the `quiet` hours those of `prompts` and `email` in `quiet_for` are held back; `holdout` is in basis points.
+    """
 
     session_idle: int = 1_800_000
     session_max: int = 86_400_000
@@ -52,6 +81,10 @@ class Policy:
     gap: int = 0
     email: tuple[Limit, ...] = ()
     budget: tuple[Limit, ...] = ()
+    quiet: Hours | None = None
+    quiet_for: frozenset[str] = frozenset()
+    quiet_defers: bool = False
+    holdout: int = 0
     skew: int = 120_000
 
     @property
@@ -61,6 +94,7 @@ class Policy:
 
 
 def compile_policy(shape: PolicyShape) -> Policy:
+    quiet = shape.quiet_hours
     return Policy(
         session_idle=shape.session.idle,
         session_max=shape.session.max,
@@ -69,6 +103,10 @@ def compile_policy(shape: PolicyShape) -> Policy:
         gap=shape.prompts.gap,
         email=shape.email.limit,
         budget=shape.budget,
+        quiet=Hours(quiet.start, quiet.end) if quiet else None,
+        quiet_for=frozenset(quiet.applies_to if quiet else ()),
+        quiet_defers=quiet is not None and quiet.then == "defer",
+        holdout=shape.holdout,
         skew=shape.skew,
     )
 
@@ -88,8 +126,8 @@ def check_limits(limits: tuple[Limit, ...], times: tuple[int, ...], state: State
         start = _window_start(limit, state, now)
         inside = len(times) - bisect_right(times, start)
         if inside >= limit.count:
-            until = times[-limit.count] + limit.window if limit.window and limit.count else None
-            return Block("limit", f"{limit} reached", until)
+            fault = zone_fault(state) if limit.per == "day" else ""
+            return Block("limit", f"{limit} reached{fault}", _window_end(limit, times, state, now))
     return None
 
 
@@ -108,6 +146,14 @@ def check_email(policy: Policy, state: State, *, now: int) -> Block | None:
     return Block("cap", f"policy: {block.detail}", block.until) if block else None
 
 
+def check_quiet(policy: Policy, state: State, *, now: int) -> Block | None:
+    """Whether these are the policy's quiet hours where the user is."""
+    until = policy.quiet.until(now, zone_of(state)) if policy.quiet else None
+    if until is None:
+        return None
+    return Block("quiet", f"policy: quiet from {policy.quiet}{zone_fault(state)}", until)
+
+
 def remember(times: tuple[int, ...], now: int, kept: int) -> tuple[int, ...]:
     """The latest `kept` times, oldest first whatever the clocks of two processes say."""
     return (*times, max((now, *times[-1:])))[-kept:]
@@ -123,4 +169,15 @@ def _window_start(limit: Limit, state: State, now: int) -> int:
     """Times strictly after this count."""
     if limit.per == "session":
         return state.session.started - 1 if state.session else -1
+    if limit.per == "day":
+        return day_of(now, zone_of(state))[0] - 1
     return now - limit.window if limit.window else -1
+
+
+def _window_end(limit: Limit, times: tuple[int, ...], state: State, now: int) -> int | None:
+    """When a limit that is reached lets one more pass, where that is a matter of time."""
+    if not limit.count:
+        return None
+    if limit.per == "day":
+        return day_of(now, zone_of(state))[1]
+    return times[-limit.count] + limit.window if limit.window else None

@@ -49,6 +49,8 @@ class Trigger:
     cooldown: int = 0
     cancels: tuple[tuple[str, Cancel], ...] = ()  # (wake key, what to cancel)
     on_change: str = "finish"
+    preempt: bool = False
+    defer: int = 0  # how long cap, gap and busy may put it off; milliseconds
 
     @property
     def prompts(self) -> bool:

@@ -7,6 +7,7 @@ user's alarm rings whenever it falls due, as it would on a server.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from handrail.core.durations import Duration, format_duration
 from handrail.core.effects import Considered, Decision
 from handrail.core.engine import fresh, step
 from handrail.core.events import Activity, Alarm, Connected, Consent, Disconnected, Event, Identify, Track
+from handrail.core.holdout import WHOLE
 from handrail.core.policy import REASONS
 from handrail.core.problems import Problem, choose, suggest
 from handrail.core.program import Program
@@ -39,6 +41,7 @@ class GivenShape(Shape):
     locale: str | None = None
     now: str = START
     connected: bool = True
+    holdout: bool = False
 
 
 class EntryShape(Shape):
@@ -135,7 +138,7 @@ class _Play:
     """A test under way: the user's state, the clock, and what was decided since the last expectation."""
 
     def __init__(self, program: Program, given: GivenShape) -> None:
-        self.program = program
+        self.program = program = _held(program, given)
         self.start = self.now = _instant(given.now)
         self.count = 0
         self.decisions: list[Decision] = []
@@ -202,6 +205,11 @@ class _Play:
         return Failure(
             path, line, format_duration(entry.at), tuple(map(_show, wanted)), tuple(_show(each) for each in shown)
         )
+
+
+def _held(program: Program, given: GivenShape) -> Program:
+    """Whether the test's user is held out is for the test to say, not for chance."""
+    return replace(program, policy=replace(program.policy, holdout=WHOLE if given.holdout else 0))
 
 
 def _given(program: Program, given: GivenShape, now: int) -> State:

@@ -17,9 +17,9 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     """Something that happened, as triggers see it. `keys` are the indexes it is looked up by, such as
     `event:step_skipped`, `enters:engaged` or `changes:traits.plan`; `late` forbids live prompts; `gap` is the length in
     milliseconds of the absence that this activity ended; `depth` counts the emits that led here. One that is
-    `apart` wakes a trigger even if the trigger was woken by another in the same round. `ordinal` is how many events the
-    user had tracked by then; one that is their `own` counts itself, and is -1 if it happened before another that came
-    sooner."""
+    `apart` wakes a trigger even if the trigger was woken by another in the same round; what was put off is decided no
+    later than `until`, if not 0. `ordinal` is how many events the user had tracked by then; one that is their `own`
+    counts itself, and is -1 if it happened before another that came sooner."""
 
     keys: tuple[str, ...]
     name: str
@@ -32,6 +32,7 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     apart: bool = False
     own: bool = False
     ordinal: int = 0
+    until: int = 0
 
 
 NOTHING = Occurrence(keys=(), name="", at=0)

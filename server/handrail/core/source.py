@@ -47,6 +47,8 @@ _EXPECTED = {
     "none_required": "nothing",
     "duration_type": "a duration such as 90s or 1h30m",
     "limit_type": "a limit such as '1 per session'",
+    "clock_type": "a time of day from '00:00' to '23:59'",
+    "share_type": "a percentage from 0% to 100%, with two decimals at most, as 5% or 0.25%",
     "union_tag_not_found": "keys and values",
     "union_tag_invalid": "keys and values",
 }

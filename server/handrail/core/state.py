@@ -20,6 +20,8 @@ SEEN_MAX = 2_000  # and how many of them at most, the newest
 TRAITS_MAX = 500
 STEPS_MAX = 500
 PURPOSES_MAX = 100
+# Kinds of waits that stand for no `when` of their trigger: it came true already, and is decided afresh.
+AFRESH, WHEN_FREE = -1, -2
 
 
 class Connection(Struct, frozen=True, array_like=True):
@@ -43,8 +45,10 @@ class Session(Struct, frozen=True, array_like=True):
 
 class Wait(Struct, frozen=True, array_like=True):
     """Something armed to happen at `due`: a trigger's delay or absence (`hook` is its index among the trigger's
-    `when`s) or a snoozed message (`message` set; `trigger` the one that first showed it). `name`, `properties`, `key`
-    and `since` (its time) are those of the event that armed it; a delay has no key and no `since`."""
+    `when`s), a trigger put off (`hook` is AFRESH, or WHEN_FREE while another prompt is on the screen; no later than
+    `until`, if not 0), or a snoozed message (`message` set; `trigger` the one that first showed it). `name`,
+    `properties`, `key` and `since` (its time) are those of the event that armed it; a delay has no key and no
+    `since`."""
 
     due: int
     trigger: str
@@ -55,6 +59,7 @@ class Wait(Struct, frozen=True, array_like=True):
     message: str = ""
     key: str = ""
     since: int = 0
+    until: int = 0
 
 
 class Memory(Struct, frozen=True, array_like=True):

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from handrail.core.actions import THENS, Action, PromptThen, ShowPrompt
 from handrail.core.compiler import Compiler
@@ -29,6 +29,16 @@ def _check_form(value: Any) -> Any:
     raise ValueError(f"expected a form such as {{event: NAME}} or {{idle: 3m}}, or a list of them, found {show(value)}")
 
 
+def _check_drop(value: str) -> str:
+    if value != "drop":
+        raise ValueError(f"when_blocked: expected drop, or a span such as {{defer: 10m}}, found {show(value)}")
+    return value
+
+
+class DeferShape(Shape):
+    defer: Duration
+
+
 class TriggerShape(Shape):
     trigger: Name
     description: str | None = None
@@ -40,6 +50,8 @@ class TriggerShape(Shape):
     priority: Priority = "medium"
     cancel_on: list[EventWhen] = Field(default_factory=list)
     on_change: Literal["finish", "restart", "cancel"] = "finish"
+    preempt: bool = False
+    when_blocked: Annotated[str, AfterValidator(_check_drop), WithJsonSchema({"const": "drop"})] | DeferShape = "drop"
 
 
 def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
@@ -49,6 +61,7 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
         _check_parts(compiler)
         return None
     rule = _fingerprint(compiler.document.value)
+    _check_moment(shape, compiler)
     return Trigger(
         name=shape.trigger,
         rank=(-PRIORITIES.index(shape.priority), order),
@@ -63,7 +76,19 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
             for index, each in enumerate(shape.cancel_on)
         ),
         on_change=shape.on_change,
+        preempt=shape.preempt,
+        defer=shape.when_blocked.defer if isinstance(shape.when_blocked, DeferShape) else 0,
     )
+
+
+def _check_moment(shape: TriggerShape, compiler: Compiler) -> None:
+    """Keys that only triggers with a prompt, or a webhook that may be an e-mail, have a use for."""
+    if shape.preempt and not any("prompt" in form for form in shape.then):
+        compiler.warn("has no effect: the trigger has no prompt", "preempt")
+    if isinstance(shape.when_blocked, DeferShape) and not any(
+        {"prompt", "webhook"} & form.keys() for form in shape.then
+    ):
+        compiler.warn("has no effect: only prompts and e-mails are ever blocked by the policy", "when_blocked")
 
 
 def _check_parts(compiler: Compiler) -> None:

@@ -183,6 +183,7 @@ class Turn:
     def show(self, message: Message, trigger: str, occurrence: Occurrence) -> str | None:
         """Put a message on the screen and return the variant chosen. Raises TemplateFault."""
         rendered = render(message, self.scope(occurrence))
+        self.withdraw("preempted")  # whatever is there: the arbiter let this one through
         offset = self.next_offset()
         expires = self.now + message.expires if message.expires else 0
         prompt = Prompt(

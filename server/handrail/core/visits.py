@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from handrail.core.deadlines import session_end
+from handrail.core.deferrals import break_silence
 from handrail.core.scope import Occurrence
 from handrail.core.state import Session
 from handrail.core.stays import count_stay
@@ -28,6 +29,7 @@ def touch(turn: Turn, at: int) -> None:
     count_stay(turn.program.policy, state, until=at)
     state.last_activity = at
     state.idle_done = state.still_done = state.away_done = 0
+    break_silence(turn)
     if session is None or session.ended:
         # Sessions do not overlap, even where an event comes so late that the one before was ended too soon.
         _start(turn, max(at, session.ended) if session else at, before)

@@ -26,4 +26,11 @@ THENS: dict[str, type[Then]] = {
     "withdraw": WithdrawThen,
 }
 
-__all__ = ["THENS", "Action", "CallWebhook", "PromptThen", "ShowPrompt", "Then", "WithdrawPrompt"]
+__all__ = ["THENS", "Action", "CallWebhook", "PromptThen", "ShowPrompt", "Then", "WithdrawPrompt", "reaches_user"]
+
+
+def reaches_user(action: Action) -> bool:
+    """Whether the user may come to see something of it: what those held out are spared. Any webhook may lead there."""
+    if isinstance(action, FillSlot):
+        return action.message is not None
+    return isinstance(action, CallWebhook | ChooseFlow | ShowPrompt)
