@@ -145,6 +145,13 @@ def test_check_for_programs_and_for_github(folder: Path) -> None:
     assert done.stdout.startswith("::error file=rules/bad.yaml,line=1,col=1::")
 
 
+def test_schema_prints_the_schema_that_editors_use(folder: Path) -> None:
+    done = handrail(folder, "schema")
+    assert done.returncode == 0
+    committed = Path(__file__).parents[1] / "docs" / "rules.schema.json"
+    assert done.stdout == committed.read_text(), "run: handrail schema > docs/rules.schema.json"
+
+
 def test_test_runs_the_tests_beside_the_rules(folder: Path) -> None:
     (folder / "rules" / "greet.test.yaml").write_text(TEST)
     done = handrail(folder, "test", "rules")

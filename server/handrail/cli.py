@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from handrail.core.problems import Problem
 from handrail.core.program import Program
 from handrail.core.scenarios import Result, Scenario, run
 from handrail.core.scenarios import read_tests as scenarios_of
+from handrail.core.schema import rule_schema
 from handrail.rulebook import is_test, load_sources, read_sources, read_tests
 from handrail.settings import OperatorError, Role, Settings, SettingsError, table
 
@@ -109,6 +111,12 @@ def run_tests(
     typer.echo(f"{_count(len(results), 'test')}, {failed} failed" if results else "no tests found")
     if failed:
         raise typer.Exit(1)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of rule files, for editors."""
+    typer.echo(json.dumps(rule_schema(), indent=2, ensure_ascii=False))
 
 
 def _tests(rules: Path, program: Program | None) -> tuple[list[Scenario], tuple[Problem, ...]]:
