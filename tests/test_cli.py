@@ -161,6 +161,13 @@ def test_check_for_programs_and_for_github(folder: Path) -> None:
     assert done.stdout.startswith("::error file=rules/bad.yaml,line=1,col=1::")
 
 
+def test_schema_prints_the_schema_that_editors_use(folder: Path) -> None:
+    done = handrail(folder, "schema")
+    assert done.returncode == 0
+    committed = Path(__file__).parents[1] / "docs" / "rules.schema.json"
+    assert done.stdout == committed.read_text(), "run: handrail schema > docs/rules.schema.json"
+
+
 def test_test_runs_the_tests_beside_the_rules(folder: Path) -> None:
     (folder / "rules" / "greet.test.yaml").write_text(TEST)
     done = handrail(folder, "test", "rules")
@@ -184,6 +191,9 @@ def test_test_runs_the_tests_beside_the_rules(folder: Path) -> None:
         ["serve", "--role", "boss"],
         ["serve", "--role", "worker"],
         ["serve", "--redis", "redis://127.0.0.1:1"],
+        ["explain", "ann"],
+        ["explain", "ann", "greet", "--url", "127.0.0.1:8000"],
+        ["explain", "ann", "greet", "--url", "http://127.0.0.1:1"],
     ],
 )
 def test_a_wrong_call_is_two_and_one_clear_word(folder: Path, call: list[str]) -> None:
@@ -236,6 +246,22 @@ def test_it_stops_cleanly_with_streams_open_and_comes_back_with_its_data(start: 
     with urllib.request.urlopen(f"{url}/updates/sse?user_id=ann", timeout=10) as stream:
         welcome = json.loads([stream.readline() for _ in range(3)][2].removeprefix(b"data: "))
     assert [prompt["message"] for prompt in welcome["prompts"]] == ["hello"]
+
+
+def test_explain_asks_a_running_server(start: Start, folder: Path) -> None:
+    url = where(start(HANDRAIL_ADMIN_KEY="secret"))
+    ask(f"{url}/v1/track", {"userId": "ann", "event": "greeted"})
+    refused = handrail(folder, "explain", "ann", "greet", "--url", url)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "HANDRAIL_ADMIN_KEY" in refused.stderr
+    told = handrail(folder, "explain", "ann", "greet", "--url", url, HANDRAIL_ADMIN_KEY="secret")
+    assert told.returncode == 0, told.stderr
+    assert "it would not fire: busy ('hello' is on the screen)" in told.stdout
+    told = handrail(folder, "explain", "ann", "greet", "--url", url, "--format", "json", HANDRAIL_ADMIN_KEY="secret")
+    assert json.loads(told.stdout)["reason"] == "busy"
+    unknown = handrail(folder, "explain", "ann", "great", "--url", url, HANDRAIL_ADMIN_KEY="secret")
+    assert unknown.returncode == 2
+    assert unknown.stderr == "handrail: No trigger is named 'great'; did you mean 'greet'?\n"
 
 
 def test_several_processes_serve_one_store_and_end_together(start: Start) -> None:

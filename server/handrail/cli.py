@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 import typer
 
+from handrail.core.explain import Explanation
 from handrail.core.problems import Problem
 from handrail.core.program import Program
+from handrail.core.report import report
 from handrail.core.scenarios import Result, Scenario, run
 from handrail.core.scenarios import read_tests as scenarios_of
+from handrail.core.schema import rule_schema
 from handrail.rulebook import is_test, load_sources, read_sources, read_tests
 from handrail.settings import OperatorError, Role, Settings, SettingsError, table
 
@@ -112,6 +117,39 @@ def run_tests(
     typer.echo(f"{_count(len(results), 'test')}, {failed} failed" if results else "no tests found")
     if failed:
         raise typer.Exit(1)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of rule files, for editors."""
+    typer.echo(json.dumps(rule_schema(), indent=2, ensure_ascii=False))
+
+
+@cli.command()
+def explain(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    trigger: Annotated[str, typer.Argument(help="The trigger's name.")],
+    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:8000",
+    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print it.")] = "text",
+) -> None:
+    """Say why a trigger did or did not fire for a user, condition by condition, and when it next could.
+
+    Asks a running server, with HANDRAIL_ADMIN_KEY where it wants one; changes nothing.
+    """
+    with _operator_errors():
+        # Imported here only: an HTTP client is no part of checking rules.
+        from handrail import asking
+
+        told = asking.ask(url, f"/api/users/{quote(user, safe='')}/explain/{quote(trigger, safe='')}", _admin_key())
+    if format_ == "json":
+        typer.echo(msgspec.json.format(told, indent=2).decode())
+        return
+    for line in report(msgspec.json.decode(told, type=Explanation)):
+        typer.echo(line)
+
+
+def _admin_key() -> str:
+    return os.environ.get("HANDRAIL_ADMIN_KEY", "").strip()
 
 
 def _tests(rules: Path, program: Program | None) -> tuple[list[Scenario], tuple[Problem, ...]]:

@@ -11,7 +11,7 @@ from handrail.core.deferrals import put_off
 from handrail.core.holdout import held_out
 from handrail.core.policy import Block, check_email, check_limits, check_prompt, check_quiet, remember
 from handrail.core.program import Trigger
-from handrail.core.scope import Occurrence
+from handrail.core.scope import NOTHING, Occurrence
 from handrail.core.templates import TemplateFault
 from handrail.core.turn import Turn
 
@@ -38,6 +38,12 @@ def settle(turn: Turn, woken: list[Candidate] | None = None) -> None:
     turn.note("", "suppressed", reason="loop", detail=f"rules went on waking each other for {ROUNDS} rounds")
     turn.occurrences = []
     turn.refresh_flow()
+
+
+def hold(turn: Turn, trigger: Trigger) -> Block | None:
+    """What would hold the trigger back if it came true at this moment, its `if` apart."""
+    turn.expire()
+    return _block(turn, trigger, NOTHING)
 
 
 def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:

@@ -96,11 +96,12 @@ def _gather(value: Any) -> tuple[Any, ...]:
 Duration = Annotated[
     int,
     PlainValidator(_read_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
 ]
-OneLimit = Annotated[Limit, PlainValidator(_read_limit), WithJsonSchema({"type": "string"})]
+_ONE_LIMIT = {"type": "string", "pattern": f"^(once|{_LIMIT.pattern})$"}
+OneLimit = Annotated[Limit, PlainValidator(_read_limit), WithJsonSchema(_ONE_LIMIT)]
 Limits = Annotated[
     tuple[OneLimit, ...],
     BeforeValidator(_gather),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    WithJsonSchema({"anyOf": [_ONE_LIMIT, {"type": "array", "items": _ONE_LIMIT}]}),
 ]

@@ -185,6 +185,25 @@ class Expressions:
             self._compiled[key] = self._compile(source, want, event)
         return self._compiled[key]
 
+    def operands(self, source: str) -> tuple[Expression, ...]:
+        """The conditions that `&&` joins in one that compiles, in order; itself alone where it joins none."""
+        for at in self._joints(source):
+            try:
+                return self.operands(source[:at]) + self.operands(source[at + 2 :])
+            except ExpressionError:
+                continue  # it stands in brackets
+        return (self.compile(source.strip()),)
+
+    def _joints(self, source: str) -> Iterator[int]:
+        """Offsets of the `&&`s that belong to the outermost ones."""
+        self.compile(source)
+        pending = [parse_tree(self._eventful.compile(source).serialize())]
+        while pending:
+            node = pending.pop(0)
+            if node.name == "_&&_" and node.at is not None:
+                yield node.at
+                pending += node.parts
+
     def _compile(self, source: str, want: str, event: bool) -> Expression:
         self._refuse(source)
         try:

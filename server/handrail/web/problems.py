@@ -44,7 +44,8 @@ def problem(
 def refusal(fault: BadInput, **more: Any) -> Response:
     """The answer to a caller's mistake."""
     status = _STATUS.get(fault.code, 400)
-    headers = {"WWW-Authenticate": 'Basic realm="handrail"'} if status == 401 else None
+    scheme = "Bearer" if fault.code == "bad-admin-key" else "Basic"
+    headers = {"WWW-Authenticate": f'{scheme} realm="handrail"'} if status == 401 else None
     return problem(status, fault.message, code=fault.code, headers=headers, fix=fault.fix, **more)
 
 

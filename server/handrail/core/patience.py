@@ -1,0 +1,106 @@
+"""What each `when` of a trigger waits for, in words, and how far it has come for one user."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from handrail.core.counters import total
+from handrail.core.deadlines import session_end
+from handrail.core.durations import format_duration
+from handrail.core.expressions import Expression
+from handrail.core.program import Program, Trigger
+from handrail.core.state import State
+from handrail.core.triggers import Hook, OnAway, OnDelay, OnIdle
+from handrail.core.triggers.count import OnCount
+from handrail.core.triggers.event import OnEvent
+from handrail.core.triggers.returns import OnReturn
+from handrail.core.triggers.segment import OnSegment
+from handrail.core.triggers.session import OnSession
+
+
+class Waiting(Struct, frozen=True):
+    """One form of `when`: what it says, how far it has come, and `due` (milliseconds since the epoch) where it comes
+    true by time alone."""
+
+    form: str
+    detail: str
+    due: int | None = None
+
+
+def waiting(hook: Hook, index: int, trigger: Trigger, program: Program, state: State, now: int) -> Waiting:
+    """How far the hook, the trigger's `when` number `index`, has come for a user whose state is up to date."""
+    match hook:
+        case OnIdle():
+            return _idle(hook, state, now)
+        case OnAway():
+            return _away(hook, state, now)
+        case OnDelay():
+            return _delay(hook, index, trigger, state)
+        case OnCount():
+            reached = total(hook.counter, state, now=now)
+            return Waiting(f"count of {_event(hook)}", f"{reached} of {hook.at_least}")
+        case OnEvent():
+            return Waiting(_form("event", _event(hook), hook.where), "whenever it happens")
+        case OnReturn():
+            form, away = f"returns after {format_duration(hook.after)}", now - state.last_activity
+            gone = format_duration(away) if state.last_activity else "nothing"
+            return Waiting(form, f"on the next activity, {gone} after the last one")
+        case OnSegment():
+            word, _, segment = hook.wakes[0].partition(":")
+            return Waiting(f"{word} {segment}", f"the user {'is' if segment in state.segments else 'is not'} in it")
+        case OnSession():
+            return _session(hook, program, state)
+    due = min(_waits(trigger, index, state), default=None)
+    return Waiting(", ".join(hook.wakes), "whenever it happens" if due is None else "armed", due)
+
+
+def _idle(hook: OnIdle, state: State, now: int) -> Waiting:
+    form, still = f"idle {format_duration(hook.span)}", now - state.last_activity
+    if state.session is None or state.session.ended:
+        return Waiting(form, "no session is open")
+    if not any(connection.visible for connection in state.connections.values()):
+        return Waiting(form, "no tab is visible")
+    if state.idle_done >= hook.span:
+        return Waiting(form, "was reached; again only after the user has done something")
+    return Waiting(form, f"{format_duration(still)} so far", state.last_activity + hook.span)
+
+
+def _away(hook: OnAway, state: State, now: int) -> Waiting:
+    form = f"away {format_duration(hook.span)}"
+    if state.connections:
+        return Waiting(form, "the user is connected")
+    if not state.last_activity:
+        return Waiting(form, "the user was never active")
+    if state.away_done >= hook.span:
+        return Waiting(form, "was reached; again only after the user was here")
+    return Waiting(form, f"{format_duration(now - state.last_activity)} so far", state.last_activity + hook.span)
+
+
+def _delay(hook: OnDelay, index: int, trigger: Trigger, state: State) -> Waiting:
+    form = _form(f"{format_duration(hook.span)} after", _event(hook), hook.where)
+    waits = _waits(trigger, index, state)
+    if not waits:
+        return Waiting(form, "the event has not happened, or its delay is over")
+    return Waiting(form, f"armed {len(waits)} times" if len(waits) > 1 else "armed", waits[0])
+
+
+def _session(hook: OnSession, program: Program, state: State) -> Waiting:
+    name = _event(hook).removeprefix("session_")
+    going_on = state.session is not None and not state.session.ended
+    detail = "a session is open" if going_on else "no session is open"
+    return Waiting(f"session {name}", detail, session_end(program, state) if going_on and name == "ended" else None)
+
+
+def _waits(trigger: Trigger, index: int, state: State) -> list[int]:
+    """When what this `when` has armed falls due, earliest first."""
+    return [
+        wait.due for wait in state.waits if wait.trigger == trigger.name and wait.hook == index and not wait.message
+    ]
+
+
+def _event(hook: Hook) -> str:
+    return hook.wakes[0].removeprefix("event:")
+
+
+def _form(word: str, name: str, where: Expression | None) -> str:
+    return f"{word} {name}" + (f" where {where.source}" if where else "")

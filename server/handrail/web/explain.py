@@ -1,0 +1,51 @@
+"""`GET /api/users/{id}/explain/{trigger}`: why a trigger did or did not fire, from the state as the store has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from handrail.core.explain import explain
+from handrail.core.inputs import BadInput
+from handrail.core.problems import suggest
+from handrail.core.program import Program
+from handrail.identity import Identity
+from handrail.store.protocol import Store, StoreDown
+from handrail.web.problems import problem, refusal
+
+
+def routes(
+    store: Store, program: Callable[[str], Program], identity: Identity, clock: Callable[[], int]
+) -> list[Route]:
+    """`program` gives the rules that a user lives by, `clock` milliseconds since the epoch."""
+
+    async def answer(request: Request) -> Response:
+        user, name = request.path_params["user"], request.path_params["trigger"]
+        try:
+            identity.check_admin_key(bearer(request))
+            state = await store.load(user)
+        except BadInput as fault:
+            return refusal(fault)
+        except StoreDown:
+            detail = "The store cannot be reached. Ask again in a moment."
+            return problem(503, detail, code="store-down", headers={"Retry-After": "2"})
+        if state is None:
+            return problem(404, f"No user '{user}' was ever seen here: ids are as events name them.", code="no-user")
+        rules = program(user)
+        trigger = rules.triggers.get(name)
+        if trigger is None:
+            return problem(404, f"No trigger is named '{name}'{suggest(name, rules.triggers)}", code="no-trigger")
+        told = msgspec.json.encode(explain(rules, state, trigger, clock()))
+        return Response(told, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    return [Route("/api/users/{user:path}/explain/{trigger}", answer)]
+
+
+def bearer(request: Request) -> str | None:
+    """The key of `Authorization: Bearer KEY`."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
