@@ -90,6 +90,7 @@ def _local(now: int, zone: tzinfo) -> datetime:
     return datetime.fromtimestamp(now // 1000, zone)
 
 
+@lru_cache(maxsize=10_000)  # users share zones, and ask about the same few days all day long
 def _instant(day: date, clock: time, zone: tzinfo, *, second: bool = False) -> int:
     """When clocks in the zone show this time on this day; the first time or the second, where they do so twice."""
     early, late = (_seconds(day, clock, zone, fold) for fold in (0, 1))
