@@ -46,6 +46,8 @@ _MEANINGS: dict[str, dict[str, str]] = {
         "priority": "Who goes first when several come true together.",
         "cancel_on": "Events that end what it waits for.",
         "on_change": "What becomes of users who wait when this document changes.",
+        "preempt": "Its prompt takes the screen from that of a trigger of lower priority.",
+        "when_blocked": "What becomes of it when a cap, the gap or another prompt blocks it: drop, or {defer: 10m}.",
     },
     "segment": {"segment": "The segment's name.", "if": "A CEL condition over user and now."},
     "counter": {
@@ -83,6 +85,8 @@ _MEANINGS: dict[str, dict[str, str]] = {
         "prompts": "Caps on prompts, and the least time between two.",
         "email": "Caps on e-mail.",
         "budget": "Caps on prompts and e-mail together.",
+        "quiet_hours": "When nobody is to be disturbed, on the clock where the user is.",
+        "holdout": "The share of users who get nothing, and are recorded as would-have-shown.",
         "skew": "How far behind the newest event a late one may still bring a prompt.",
     },
     "test": {
