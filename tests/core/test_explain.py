@@ -140,7 +140,17 @@ def test_when_nothing_holds_it_back_any_more() -> None:
     [
         ("{count: {event: a, at_least: 3, within: 1h}}", ["a", "a"], "2 of 3"),
         ("{delay: {after: {event: a}, for: 1h}}", ["a"], "armed"),
-        ("{delay: {after: {event: a}, for: 1h}}", [], "the event has not happened, or its delay is over"),
+        (
+            "{delay: {after: {event: a}, for: 1h}}",
+            [],
+            "nothing is armed: the event has not happened, or its wait is over",
+        ),
+        ("{absence: {after: {event: a}, of: {event: b}, for: 1h}}", ["a"], "armed"),
+        ("{absence: {of: {event: b}, before: {event: c}}}", ["a"], "whenever it happens"),
+        ("{sequence: {steps: [{event: a}, {event: b}, {event: c}]}}", ["a", "b"], "2 of 3 steps"),
+        ("{sequence: {steps: [{event: a}, {event: b}]}}", ["b"], "0 of 2 steps"),
+        ("{dwell: {step: one, for: 5m}}", ["a"], "the user is not on this step"),
+        ("{idle: {for: 5m, step: one}}", ["a"], "the user is not on this step"),
         ("{away: 24h}", [], "the user is connected"),
         ("{returns: {after: 24h}}", ["a"], "on the next activity, 5s after the last one"),
         ("{enters: many}", ["a"], "the user is not in it"),

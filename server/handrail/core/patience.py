@@ -10,8 +10,10 @@ from handrail.core.durations import format_duration
 from handrail.core.expressions import Expression
 from handrail.core.program import Program, Trigger
 from handrail.core.state import State
-from handrail.core.triggers import Hook, OnAway, OnDelay, OnIdle
+from handrail.core.stays import is_watched, reaches
+from handrail.core.triggers import Hook, OnAbsence, OnAway, OnDelay, OnIdle, OnSequence, OnUnprepared
 from handrail.core.triggers.count import OnCount
+from handrail.core.triggers.dwell import OnDwell
 from handrail.core.triggers.event import OnEvent
 from handrail.core.triggers.returns import OnReturn
 from handrail.core.triggers.segment import OnSegment
@@ -36,6 +38,15 @@ def waiting(hook: Hook, index: int, trigger: Trigger, program: Program, state: S
             return _away(hook, state, now)
         case OnDelay():
             return _delay(hook, index, trigger, state)
+        case OnDwell():
+            return _dwell(hook, program, state)
+        case OnSequence():
+            return _sequence(hook, state)
+        case OnAbsence():
+            form = f"no {_event(hook.of)} for {format_duration(hook.span)} after {_event(hook.after)}"
+            return _armed(form, _waits(trigger, index, state))
+        case OnUnprepared():
+            return Waiting(f"{_event(hook.before)} without {_event(hook.of)} before it", "whenever it happens")
         case OnCount():
             reached = total(hook.counter, state, now=now)
             return Waiting(f"count of {_event(hook)}", f"{reached} of {hook.at_least}")
@@ -50,19 +61,39 @@ def waiting(hook: Hook, index: int, trigger: Trigger, program: Program, state: S
             return Waiting(f"{word} {segment}", f"the user {'is' if segment in state.segments else 'is not'} in it")
         case OnSession():
             return _session(hook, program, state)
-    due = min(_waits(trigger, index, state), default=None)
-    return Waiting(", ".join(hook.wakes), "whenever it happens" if due is None else "armed", due)
+    return Waiting(", ".join(hook.wakes), "whenever it happens")
 
 
 def _idle(hook: OnIdle, state: State, now: int) -> Waiting:
     form, still = f"idle {format_duration(hook.span)}", now - state.last_activity
+    form += f" on {hook.step}" if hook.step else ""
     if state.session is None or state.session.ended:
         return Waiting(form, "no session is open")
-    if not any(connection.visible for connection in state.connections.values()):
-        return Waiting(form, "no tab is visible")
-    if state.idle_done >= hook.span:
+    if not state.connections or not (hook.hidden or is_watched(state)):
+        return Waiting(form, "nobody is connected" if hook.hidden else "no tab is visible")
+    if hook.step and (state.stay is None or state.stay.step != hook.step):
+        return Waiting(form, "the user is not on this step")
+    if (state.still_done if hook.hidden else state.idle_done) >= hook.span:
         return Waiting(form, "was reached; again only after the user has done something")
     return Waiting(form, f"{format_duration(still)} so far", state.last_activity + hook.span)
+
+
+def _dwell(hook: OnDwell, program: Program, state: State) -> Waiting:
+    form = f"dwell {format_duration(hook.span)} on {hook.step}"
+    if state.stay is None or state.stay.step != hook.step:
+        return Waiting(form, "the user is not on this step")
+    if state.stay.done >= hook.span:
+        return Waiting(form, "was reached; again only on another stay")
+    counted = f"{format_duration(state.stay.spent)} counted so far"
+    return Waiting(form, counted, reaches(program.policy, state, hook.span))
+
+
+def _sequence(hook: OnSequence, state: State) -> Waiting:
+    """As far as the furthest attempt has come, of whatever key; a place was reached if its start is no -1."""
+    memory = state.memory.get(hook.name)
+    starts = [marks[::3] for marks in memory.marks.values()] if memory else []
+    reached = max((place + 1 for each in starts for place, start in enumerate(each) if start >= 0), default=0)
+    return Waiting(f"sequence {', '.join(map(_event, hook.steps))}", f"{reached} of {len(hook.steps)} steps")
 
 
 def _away(hook: OnAway, state: State, now: int) -> Waiting:
@@ -78,9 +109,12 @@ def _away(hook: OnAway, state: State, now: int) -> Waiting:
 
 def _delay(hook: OnDelay, index: int, trigger: Trigger, state: State) -> Waiting:
     form = _form(f"{format_duration(hook.span)} after", _event(hook), hook.where)
-    waits = _waits(trigger, index, state)
+    return _armed(form, _waits(trigger, index, state))
+
+
+def _armed(form: str, waits: list[int]) -> Waiting:
     if not waits:
-        return Waiting(form, "the event has not happened, or its delay is over")
+        return Waiting(form, "nothing is armed: the event has not happened, or its wait is over")
     return Waiting(form, f"armed {len(waits)} times" if len(waits) > 1 else "armed", waits[0])
 
 
