@@ -12,28 +12,23 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from handrail.core import events as ev
-from handrail.core.arbiter import Candidate, settle
-from handrail.core.counters import prune
-from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, IDLE, SESSION, WAIT, alarm, deadlines, stillness
-from handrail.core.deferrals import offer_screen, stale
+from handrail.core.arbiter import settle
+from handrail.core.changeover import adopt_rules
+from handrail.core.deadlines import alarm
 from handrail.core.effects import Considered, Effect
+from handrail.core.elapse import elapse
 from handrail.core.events import Event
 from handrail.core.flows import assemble, view
 from handrail.core.frames import Block, FlowView, Prompt
-from handrail.core.holdout import held_out
-from handrail.core.program import Program, next_span
+from handrail.core.program import Program
 from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
-from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State, Wait
+from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State
 from handrail.core.stays import count_stay, follow_step
-from handrail.core.templates import TemplateFault
-from handrail.core.triggers import OnAbsence, OnDelay, OnSequence, OnUnprepared
 from handrail.core.turn import Turn
-from handrail.core.visits import count_event, end_session, is_late, touch
+from handrail.core.visits import count_event, is_late, touch
 
 __all__ = ["Step", "alarm", "fresh", "snapshot", "step"]
-
-INSTANTS = 1_000  # distinct due instants worked off in one step; the alarm brings the rest
 
 
 class Step(Struct, frozen=True):
@@ -69,16 +64,16 @@ def step(program: Program, state: State, event: Event, now: int) -> Step:
     if event.id and event.id in state.seen:
         return Step(state)
     turn = Turn(program, state.fork(), now)
-    _catch_up_with_rules(turn)
+    adopt_rules(turn)
     _drop_lost(turn.state, event)
-    _elapse(turn, until=min(event.at, now))
+    elapse(turn, until=min(event.at, now))
     if event.id:
         _remember(turn.state, event.id, now)
     turn.state.first_seen = min(turn.state.first_seen, event.at)
     _apply(turn, event)
     settle(turn)
     turn.late = False
-    _elapse(turn, until=now)
+    elapse(turn, until=now)
     return Step(turn.state, tuple(turn.effects), tuple(turn.trace))
 
 
@@ -195,163 +190,6 @@ def _activity(turn: Turn, event: ev.Activity) -> None:
         turn.state.connections[event.connection] = replace(connection, visible=event.visible)
     if event.visible:
         touch(turn, event.at if appeared else event.at - event.idle_ms)
-
-
-def _elapse(turn: Turn, *, until: int) -> None:
-    """Work off everything due by `until`, instant by instant, earliest first."""
-    for _ in range(INSTANTS):
-        offer_screen(turn)
-        pending = list(deadlines(turn.program, turn.state))
-        instant = min((due for due, _ in pending), default=until + 1)
-        if instant > until:
-            return
-        woken: list[Candidate] = []
-        for kind in sorted({kind for due, kind in pending if due == instant}):
-            woken += _pass(turn, kind, instant)
-        settle(turn, woken)
-
-
-def _pass(turn: Turn, kind: int, instant: int) -> list[Candidate]:
-    """One thing that fell due comes to pass; the triggers it makes true."""
-    state = turn.state
-    if kind == EXPIRY:
-        turn.withdraw("expired")
-    elif kind == SESSION:
-        end_session(turn)
-    elif kind == FALL:
-        _fall(turn, instant)
-    elif kind == WAIT:
-        return _end_waits(turn, instant)
-    elif kind == IDLE:
-        return _be_still(turn, instant)
-    elif kind == DWELL:
-        return _stay(turn, instant)
-    elif kind == AWAY:
-        span = state.away_done = instant - state.last_activity
-        return [(each, _silence("away", instant, span)) for length, each in turn.program.away if length == span]
-    return []
-
-
-def _be_still(turn: Turn, instant: int) -> list[Candidate]:
-    state = turn.state
-    span = instant - state.last_activity
-    woken = []
-    for hidden, spans, done in list(stillness(turn.program, state)):
-        if span > done:
-            woken += [(each, _silence("idle", instant, span)) for length, each in spans if length == span]
-            if hidden:
-                state.still_done = span
-            else:
-                state.idle_done = span
-    return woken
-
-
-def _stay(turn: Turn, instant: int) -> list[Candidate]:
-    count_stay(turn.program.policy, turn.state, until=instant)
-    stay = turn.state.stay
-    assert stay is not None
-    spans = turn.program.dwell[stay.step]
-    span = next_span(spans, stay.done) or 0
-    turn.state.stay = replace(stay, done=span)
-    occurrence = Occurrence(keys=(), name="dwelt", at=instant, properties={"step": stay.step, "for_s": span // 1000})
-    return [(each, occurrence) for length, each in spans if length == span]
-
-
-def _silence(name: str, at: int, span: int) -> Occurrence:
-    return Occurrence(keys=(), name=name, at=at, properties={"for_s": span // 1000})
-
-
-def _fall(turn: Turn, instant: int) -> None:
-    """Sliding counts that segments read fell by time alone."""
-    for name, tally in turn.state.counters.items():
-        if name in turn.program.watched:
-            kept = prune(turn.program.watched[name], tally, now=instant)
-            if kept != tally:
-                turn.state.counters[name] = kept
-                turn.touched.add(f"user.counters.{name}")
-
-
-def _end_waits(turn: Turn, instant: int) -> list[Candidate]:
-    over = [wait for wait in turn.state.waits if wait.due <= instant]
-    turn.state.waits = turn.state.waits[len(over) :]
-    woken = []
-    for wait in over:
-        if wait.message:
-            _show_again(turn, wait)
-        elif wait.trigger in turn.program.triggers:
-            woken += _wake_again(turn, wait, instant)
-    return woken
-
-
-def _wake_again(turn: Turn, wait: Wait, instant: int) -> list[Candidate]:
-    trigger = turn.program.triggers[wait.trigger]
-    too_late = stale(turn, wait, trigger)
-    if too_late:
-        turn.note(trigger.name, "cancelled", detail=too_late)
-        return []
-    properties, until = wait.properties, wait.until
-    return [(trigger, Occurrence(keys=(), name=wait.name, at=instant, properties=properties, apart=True, until=until))]
-
-
-def _show_again(turn: Turn, wait: Wait) -> None:
-    """A snoozed message's time has come. The user asked for it, so no cap counts it; one on the screen comes first."""
-    message = turn.program.messages.get(wait.message)
-    if message is None:
-        return
-    if held_out(turn.state.user, turn.program.policy.holdout):
-        turn.note(wait.trigger, "suppressed", reason="holdout", detail=f"snoozed '{wait.message}'")
-        return
-    if turn.state.prompt is not None:
-        turn.note(
-            wait.trigger, "suppressed", reason="busy", detail=f"snoozed '{wait.message}': another is on the screen"
-        )
-        return
-    try:
-        turn.show(message, wait.trigger, NOTHING)
-    except TemplateFault as fault:
-        turn.note(wait.trigger, "failed", reason="template", detail=str(fault))
-    else:
-        turn.note(wait.trigger, "fired", detail=f"snoozed '{wait.message}' is back")
-
-
-def _catch_up_with_rules(turn: Turn) -> None:
-    """After a change of rules: every segment is judged afresh, and pending waits go on as their trigger says."""
-    state, program = turn.state, turn.program
-    if state.rules == program.version and state.version:
-        return
-    turn.reason = "rules" if state.rules else ""
-    state.rules = program.version
-    turn.touched.update(program.segments_reading, ("user.steps",))
-    gone = set(state.segments) - {segment.name for segment in program.segments} - set(state.pinned)
-    if gone:
-        state.segments = tuple(name for name in state.segments if name not in gone)
-    state.waits = tuple(
-        sorted((kept for wait in state.waits for kept in _carry(turn, wait)), key=lambda each: each.due)
-    )
-    state.memory = {name: each for name, each in state.memory.items() if _still_remembered(turn, name, each.rule)}
-
-
-def _carry(turn: Turn, wait: Wait) -> list[Wait]:
-    """The wait under the present rules: kept, begun again, or (an empty list) cancelled."""
-    trigger = turn.program.triggers.get(wait.trigger)
-    if wait.hook < 0 and trigger and trigger.on_change != "cancel":
-        return [wait]  # put off: it is decided afresh anyway
-    if wait.message or (trigger and (trigger.rule == wait.rule or trigger.on_change == "finish")):
-        return [wait]
-    hook = trigger.hooks[wait.hook] if trigger and wait.hook < len(trigger.hooks) else None
-    if trigger is None or trigger.on_change == "cancel" or not isinstance(hook, OnDelay | OnAbsence):
-        return []
-    return [replace(wait, due=turn.now + hook.span, rule=trigger.rule)]
-
-
-def _still_remembered(turn: Turn, name: str, rule: str) -> bool:
-    """Whether what a pattern began under the rules before goes on under these."""
-    trigger_name, _, index = name.rpartition("#")
-    trigger = turn.program.triggers.get(trigger_name)
-    if trigger is None or int(index) >= len(trigger.hooks):
-        return False
-    patterns = OnSequence | OnAbsence | OnUnprepared
-    return isinstance(trigger.hooks[int(index)], patterns) and (trigger.rule == rule or trigger.on_change == "finish")
 
 
 def _remember(state: State, event_id: str, now: int) -> None:
