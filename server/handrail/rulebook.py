@@ -11,7 +11,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 
 import structlog
@@ -20,7 +19,7 @@ from watchfiles import Change, awatch
 
 from handrail.core.problems import Problem
 from handrail.core.program import Program
-from handrail.core.rules import Loaded, load
+from handrail.core.rules import Loaded, load, version_of
 
 TEST_SUFFIX = ".test.yaml"
 DEBOUNCE_MS = 100
@@ -38,11 +37,7 @@ class Sources(Struct, frozen=True):
 
     @property
     def version(self) -> str:
-        """A hash of names and contents: equal on every process that has the same files."""
-        digest = blake2b(digest_size=8)
-        for path, text in sorted(self.texts.items()):
-            digest.update(f"{path}\0{text}\0".encode(errors="surrogatepass"))
-        return digest.hexdigest()
+        return version_of(self.texts)
 
 
 class Rulebook:

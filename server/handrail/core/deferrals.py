@@ -12,6 +12,7 @@ from handrail.core.policy import Block
 from handrail.core.program import Trigger
 from handrail.core.scope import Occurrence, iso
 from handrail.core.state import AFRESH, WHEN_FREE, Wait
+from handrail.core.stays import is_watched
 from handrail.core.triggers import OnAway, OnIdle
 from handrail.core.turn import Turn
 
@@ -61,7 +62,7 @@ def stale(turn: Turn, wait: Wait, trigger: Trigger) -> str:
     """Why a wait that is over leads to nothing; mostly empty."""
     if wait.hook == WHEN_FREE:
         return "the screen was not free in time"
-    if wait.hook == AFRESH and trigger.prompts and not any(each.visible for each in turn.state.connections.values()):
+    if wait.hook == AFRESH and trigger.prompts and not is_watched(turn.state):
         return "nobody is looking any more"
     return ""
 

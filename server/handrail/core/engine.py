@@ -118,9 +118,7 @@ def _track(turn: Turn, event: ev.Track) -> None:
         touch(turn, event.at)
     count_event(turn)
     _learn(turn, event.context)
-    _follow_steps(turn, event.name, event.properties)
-    if event.name.startswith("step_"):
-        follow_step(turn.program.policy, turn.state, event.name, event.properties, at=event.at)
+    _follow_steps(turn, event)
     if event.name in ev.PROMPT_EVENTS:
         handle(turn, event)
     ordinal = _number(turn.state, event.at)
@@ -153,14 +151,19 @@ def _learn(turn: Turn, context: dict[str, Any]) -> None:
     turn.set_traits({key: value for key, value in told.items() if key not in turn.state.traits})
 
 
-def _follow_steps(turn: Turn, name: str, properties: dict[str, Any]) -> None:
+def _follow_steps(turn: Turn, event: ev.Track) -> None:
     """`step_viewed`, `step_completed`, `step_skipped`; what is done is not undone by a later view or skip."""
-    step_id, status = properties.get("step"), name.removeprefix("step_")
-    if not name.startswith("step_") or status not in ("viewed", "completed", "skipped") or not isinstance(step_id, str):
+    step_id, status = event.properties.get("step"), event.name.removeprefix("step_")
+    if (
+        not event.name.startswith("step_")
+        or status not in ("viewed", "completed", "skipped")
+        or not isinstance(step_id, str)
+    ):
         return
     weight = {"": 0, "viewed": 1, "skipped": 2, "completed": 3}
     if weight[status] > weight.get(turn.state.steps.get(step_id, ""), 0):
         _note_step(turn, step_id, status)
+    follow_step(turn.program.policy, turn.state, event.name, step_id, at=event.at)
 
 
 def _note_step(turn: Turn, step_id: str, status: str) -> None:

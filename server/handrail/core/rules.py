@@ -78,7 +78,7 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
     problems.sort()
     if any(problem.severity == "error" for problem in problems):
         return Loaded(None, tuple(problems))
-    return Loaded(_assemble(parts, segments, _version(sources)), tuple(problems))
+    return Loaded(_assemble(parts, segments, version_of(sources)), tuple(problems))
 
 
 def _never_idle(parts: _Parts, places: Mapping[str, Document]) -> Iterator[Problem]:
@@ -277,7 +277,8 @@ def _followed(segments: tuple[Segment, ...], flows: dict[str, Flow]) -> Iterator
         yield from (variant.condition for variant in flow.variants)
 
 
-def _version(sources: Mapping[str, str]) -> str:
+def version_of(sources: Mapping[str, str]) -> str:
+    """A hash of names and contents: equal in every process that has the same files."""
     digest = blake2b(digest_size=8)
     for path in sorted(sources):
         digest.update(f"{path}\0{sources[path]}\0".encode(errors="surrogatepass"))

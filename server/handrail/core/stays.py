@@ -8,8 +8,6 @@ edges nothing changes, and when a stay reaches a length can be told beforehand.
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec.structs import replace
 
 from handrail.core.policy import Policy
@@ -24,10 +22,10 @@ def count_stay(policy: Policy, state: State, *, until: int) -> None:
         state.stay = replace(stay, until=until, spent=stay.spent + max(0, engaged))
 
 
-def follow_step(policy: Policy, state: State, name: str, properties: dict[str, Any], *, at: int) -> None:
+def follow_step(policy: Policy, state: State, name: str, step: str, *, at: int) -> None:
     """What `step_viewed`, `step_completed` or `step_skipped` means for the stay; older news than it changes nothing."""
-    step, stay = properties.get("step"), state.stay
-    if not isinstance(step, str) or not step or (stay is not None and at < stay.since):
+    stay = state.stay
+    if not step or (stay is not None and at < stay.since):
         return
     count_stay(policy, state, until=at)
     stay = state.stay
