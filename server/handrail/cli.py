@@ -165,9 +165,9 @@ def _print_result(result: Result, *, verbose: bool) -> None:
     for line in result.log if verbose or not result.passed else ():
         typer.echo(f"      {line}")
     for failure in result.failures:
-        typer.echo(f"    {failure.path}:{failure.line}: at {failure.at}")
-        typer.echo(f"      expected: {', '.join(failure.expected) or 'nothing'}")
-        typer.echo(f"      decided:  {', '.join(failure.decided) or 'nothing'}")
+        typer.echo(f"    {failure.path}:{failure.line}: at {failure.at} (- expected, + decided)")
+        for line in failure.difference:
+            typer.echo(f"      {line}")
 
 
 def _print_problems(problems: tuple[Problem, ...], form: Format) -> None:

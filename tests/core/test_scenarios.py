@@ -238,3 +238,47 @@ def test_a_faulty_test_does_not_hide_the_others(program: Program) -> None:
 def test_running_a_test_again_gives_the_same(program: Program) -> None:
     first = check(program, "", "at: 2m, event: go", "at: 3d, expect: []")
     assert first == check(program, "", "at: 2m, event: go", "at: 3d, expect: []")
+
+
+def test_a_failure_lays_expected_and_decided_side_by_side() -> None:
+    rules = compiled("""
+        trigger: t
+        when: {event: go}
+        then: [{set: {a: 1}}, {set: {b: 2}}, {emit: {event: gone}}, {set: {c: 3}}]
+    """)
+    wanted = "[{set: {a: 1}}, {trigger: t, set: {x: 1}}, {emit: {event: gone}}, {set: {c: 4}}]"
+    (failure,) = check(rules, "", "at: 0s, event: go", f"at: 0s, expect: {wanted}").failures
+    assert failure.difference == (
+        '  set: {"a":1}, trigger: t',
+        '- trigger: t, set: {"x":1}',
+        '+ set: {"b":2}, trigger: t',
+        '  emit: {"event":"gone","properties":{}}, trigger: t',
+        '- set: {"c":4}',
+        '+ set: {"c":3}, trigger: t',
+    )
+
+
+def test_the_log_says_until_when_something_is_held_back() -> None:
+    rules = compiled("""
+        trigger: t
+        when: {event: go}
+        then: [{set: {n: 1}}]
+        cooldown: 1h
+    """)
+    result = check(rules, "", "at: 1m, event: go", "at: 2m, event: go")
+    assert result.log[-1] == "2m t suppressed cooldown until 1h1m (the trigger's own cooldown is not over)"
+
+
+def test_the_context_of_an_event_is_given_beside_it() -> None:
+    rules = compiled("""
+        trigger: t
+        when: {event: go}
+        if: user.locale == event.properties.wanted
+        then: [{set: {met: true}}]
+    """)
+    met = "at: 0s, expect: [{set: {met: true}}]"
+    assert check(rules, "", "at: 0s, event: go, properties: {wanted: de}, context: {locale: de}", met).passed
+    assert not check(rules, "", "at: 0s, event: go, properties: {wanted: de}, context: {locale: fr}", met).passed
+    faulty = {"r.test.yaml": "test: it\ntimeline: [{at: 0s, activity: true, context: {locale: de}}]"}
+    _, problems = read_tests(faulty, rules)
+    assert [problem.message for problem in problems] == ["a context belongs to an event or identify"]

@@ -57,7 +57,7 @@ def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
     block = _block(turn, trigger, occurrence)
     if block is not None:
         detail = block.detail + put_off(turn, trigger, occurrence, block)
-        turn.note(trigger.name, "suppressed", reason=block.reason, detail=detail)
+        turn.note(trigger.name, "suppressed", reason=block.reason, detail=detail, until=block.until)
         return
     times = turn.state.fired.get(trigger.name, ())
     turn.state.fired[trigger.name] = remember(times, turn.now, trigger.remembered)

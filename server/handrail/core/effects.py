@@ -42,13 +42,15 @@ class Considered(Struct, frozen=True, kw_only=True):
 
     `outcome` is `fired`, `suppressed`, `not-met`, `cancelled` (a wait), `failed` (an action of a trigger that fired) or
     `ignored`; `reason` is the suppression (one of policy.REASONS, or loop) or the text of the condition that did not
-    hold; `detail` says more in words. `trigger` is empty where it is about no single one.
+    hold; `detail` says more in words; `until` is when a suppression ends by itself (milliseconds since the epoch, None
+    where time alone does not end it). `trigger` is empty where it is about no single one.
     """
 
     trigger: str
     outcome: str
     reason: str = ""
     detail: str = ""
+    until: int | None = None
 
 
 Effect = Push | Call | Decision

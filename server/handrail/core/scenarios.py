@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from difflib import SequenceMatcher
 from typing import Any
 
 import msgspec
@@ -48,6 +49,7 @@ class EntryShape(Shape):
     at: Duration
     event: str | None = None
     properties: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
     identify: dict[str, Any] | None = None
     consent: dict[str, bool] | None = None
     connect: bool | None = None
@@ -76,13 +78,15 @@ class Scenario(Struct, frozen=True):
 
 
 class Failure(Struct, frozen=True):
-    """An expectation that was not met, with what was decided instead, ready to print."""
+    """An expectation that was not met, with what was decided instead, ready to print. `difference` has a line for each
+    entry: with `-` what was expected and not decided, with `+` the reverse, indented what agrees."""
 
     path: str
     line: int
     at: str
     expected: tuple[str, ...]
     decided: tuple[str, ...]
+    difference: tuple[str, ...]
 
 
 class Result(Struct, frozen=True):
@@ -168,16 +172,22 @@ class _Play:
         self.state = done.state
         self.decisions.extend(effect for effect in done.effects if isinstance(effect, Decision))
         self.suppressed.extend(line for line in done.trace if line.outcome == "suppressed")
-        self.log.extend(f"{format_duration(self.now - self.start)} {_tell(line)}" for line in done.trace)
+        self.log.extend(f"{format_duration(self.now - self.start)} {self.tell(line)}" for line in done.trace)
+
+    def tell(self, line: Considered) -> str:
+        until = "" if line.until is None else f"until {format_duration(line.until - self.start)}"
+        parts = [line.trigger or "(rules)", line.outcome, line.reason, until, line.detail and f"({line.detail})"]
+        return " ".join(part for part in parts if part)
 
     def events(self, entry: EntryShape) -> Iterator[Event]:
         """What an entry makes happen."""
         self.count += 1
         name, at = f"entry-{self.count}", self.now
         if entry.event is not None:
-            yield Track(id=name, name=entry.event, at=at, properties=entry.properties or {})
+            properties = entry.properties or {}
+            yield Track(id=name, name=entry.event, at=at, properties=properties, context=entry.context or {})
         if entry.identify is not None:
-            yield Identify(id=name, at=at, traits=entry.identify)
+            yield Identify(id=name, at=at, traits=entry.identify, context=entry.context or {})
         if entry.consent is not None:
             yield Consent(id=name, at=at, purposes=entry.consent)
         if entry.connect:
@@ -203,7 +213,12 @@ class _Play:
             return None
         shown = decided + (held_back if named else [])
         return Failure(
-            path, line, format_duration(entry.at), tuple(map(_show, wanted)), tuple(_show(each) for each in shown)
+            path,
+            line,
+            format_duration(entry.at),
+            tuple(map(_show, wanted)),
+            tuple(map(_show, shown)),
+            tuple(_difference(wanted, shown)),
         )
 
 
@@ -242,6 +257,8 @@ def _check(shape: TestShape, document: Document, program: Program | None) -> Ite
             yield document.problem(document.value_place(at), f"an entry is one of {said[0]} and {said[1]}, not both")
         if entry.properties is not None and entry.event is None:
             yield document.problem(document.key_place((*at, "properties")), "properties belong to an event")
+        if entry.context is not None and entry.event is None and entry.identify is None:
+            yield document.problem(document.key_place((*at, "context")), "a context belongs to an event or identify")
         if entry.at < latest:
             yield document.problem(document.value_place((*at, "at")), "the timeline runs backwards here")
         latest = max(latest, entry.at)
@@ -304,13 +321,24 @@ def _agrees(wanted: Any, found: Any) -> bool:
     return bool(wanted == found)
 
 
+def _difference(wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterator[str]:
+    """The two lists one under the other, the longest runs that agree side by side."""
+    free = list(range(len(wanted)))
+    known = []  # for each entry found, the place of the one expected that it agrees with
+    for number, each in enumerate(found):
+        place = next((index for index in free if _agrees(wanted[index], each)), None)
+        known.append(len(wanted) + number if place is None else place)
+        free = [index for index in free if index != place]
+    for kind, start, end, first, last in SequenceMatcher(None, range(len(wanted)), known).get_opcodes():
+        if kind == "equal":
+            yield from (f"  {_show(each)}" for each in found[first:last])
+            continue
+        yield from (f"- {_show(each)}" for each in wanted[start:end])
+        yield from (f"+ {_show(each)}" for each in found[first:last])
+
+
 def _show(entry: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{key}: {value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
         for key, value in entry.items()
     )
-
-
-def _tell(line: Considered) -> str:
-    parts = [line.trigger or "(rules)", line.outcome, line.reason, line.detail and f"({line.detail})"]
-    return " ".join(part for part in parts if part)

@@ -292,8 +292,8 @@ class Turn:
     def decide(self, trigger: str, action: str, value: Any, *, variant: str | None = None) -> None:
         self.effects.append(Decision(trigger=trigger, action=action, value=value, variant=variant))
 
-    def note(self, trigger: str, outcome: str, *, reason: str = "", detail: str = "") -> None:
-        self.trace.append(Considered(trigger=trigger, outcome=outcome, reason=reason, detail=detail))
+    def note(self, trigger: str, outcome: str, *, reason: str = "", detail: str = "", until: int | None = None) -> None:
+        self.trace.append(Considered(trigger=trigger, outcome=outcome, reason=reason, detail=detail, until=until))
 
     def remember_prompt(self) -> None:
         self.state.prompted = remember(self.state.prompted, self.now, self.program.policy.remembered)
