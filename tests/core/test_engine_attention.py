@@ -362,6 +362,8 @@ def test_the_buttons_that_count_are_the_ones_the_user_saw() -> None:
 
 # --- snooze ---
 
+SECOND = "message: help2\nkind: toast\n---\n"
+
 
 @pytest.mark.parametrize(("properties", "span"), [({}, "1h"), ({"for": "10m"}, "10m"), ({"for": "soon"}, "1h")])
 def test_a_snoozed_prompt_comes_back_without_being_counted(properties: dict[str, Any], span: str) -> None:
@@ -383,6 +385,32 @@ def test_a_snoozed_prompt_does_not_displace_another() -> None:
     play.wait("1h")
     assert play.on_screen == "other"
     assert play.held_back() == ["p: busy"]
+    play.wait("1h")
+    play.track("prompt_dismissed", message="other")
+    assert play.on_screen == "help"
+
+
+def test_a_snoozed_prompt_waits_a_day_for_the_screen() -> None:
+    play = Play(rules(prompting(), prompting(name="q", on="walk", message="other")))
+    play.track("go")
+    play.track("prompt_snoozed", message="help")
+    play.track("walk")
+    play.wait("25h")
+    assert (play.on_screen, play.state.waits) == ("other", ())
+    play.track("prompt_dismissed", message="other")
+    assert play.on_screen is None
+
+
+def test_two_snoozed_prompts_come_back_one_after_the_other() -> None:
+    play = Play(rules(prompting(), prompting(name="q", on="walk", message="help2"), SECOND))
+    play.track("go")
+    play.track("prompt_snoozed", message="help")
+    play.track("walk")
+    play.track("prompt_snoozed", message="help2", **{"for": "1h"})
+    play.wait("1h")
+    assert play.on_screen == "help"
+    play.track("prompt_dismissed", message="help")
+    assert play.on_screen == "help2"
 
 
 def test_a_snoozed_message_that_is_gone_stays_away() -> None:

@@ -10,14 +10,15 @@ from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, IDLE, SESSION, WA
 from handrail.core.deferrals import offer_screen, stale
 from handrail.core.holdout import held_out
 from handrail.core.program import next_span
-from handrail.core.scope import NOTHING, Occurrence
-from handrail.core.state import Wait
+from handrail.core.scope import NOTHING, Occurrence, iso
+from handrail.core.state import WHEN_FREE, Wait
 from handrail.core.stays import count_stay
 from handrail.core.templates import TemplateFault
 from handrail.core.turn import Turn
 from handrail.core.visits import end_session
 
 INSTANTS = 1_000  # distinct due instants worked off in one step; the alarm brings the rest
+SNOOZED_FOR = 86_400_000  # how long a snoozed message waits for the screen; milliseconds
 
 
 def elapse(turn: Turn, *, until: int) -> None:
@@ -117,7 +118,7 @@ def _wake_again(turn: Turn, wait: Wait, instant: int) -> list[Candidate]:
 
 
 def _show_again(turn: Turn, wait: Wait) -> None:
-    """A snoozed message's time has come. The user asked for it, so no cap counts it; one on the screen comes first."""
+    """A snoozed message's time has come. The user asked for it, so no cap counts it; what is on the screen stays."""
     message = turn.program.messages.get(wait.message)
     if message is None:
         return
@@ -125,9 +126,7 @@ def _show_again(turn: Turn, wait: Wait) -> None:
         turn.note(wait.trigger, "suppressed", reason="holdout", detail=f"snoozed '{wait.message}'")
         return
     if turn.state.prompt is not None:
-        turn.note(
-            wait.trigger, "suppressed", reason="busy", detail=f"snoozed '{wait.message}': another is on the screen"
-        )
+        _await_screen(turn, wait)
         return
     try:
         turn.show(message, wait.trigger, NOTHING)
@@ -135,3 +134,14 @@ def _show_again(turn: Turn, wait: Wait) -> None:
         turn.note(wait.trigger, "failed", reason="template", detail=str(fault))
     else:
         turn.note(wait.trigger, "fired", detail=f"snoozed '{wait.message}' is back")
+
+
+def _await_screen(turn: Turn, wait: Wait) -> None:
+    """Have a snoozed message back as soon as nothing else is on the screen, if that is within a day."""
+    if wait.hook == WHEN_FREE:
+        turn.note(wait.trigger, "cancelled", detail=f"snoozed '{wait.message}': the screen was not free in time")
+        return
+    last = wait.until or turn.now + SNOOZED_FOR
+    turn.arm(replace(wait, hook=WHEN_FREE, due=last, until=last))
+    detail = f"snoozed '{wait.message}': back when the screen is free, before {iso(last)}"
+    turn.note(wait.trigger, "suppressed", reason="busy", detail=detail)

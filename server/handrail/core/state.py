@@ -46,8 +46,8 @@ class Session(Struct, frozen=True, array_like=True):
 class Wait(Struct, frozen=True, array_like=True):
     """Something armed to happen at `due`: a trigger's delay or absence (`hook` is its index among the trigger's
     `when`s), a trigger put off (`hook` is AFRESH, or WHEN_FREE while another prompt is on the screen; no later than
-    `until`, if not 0), or a snoozed message (`message` set; `trigger` the one that first showed it). `name`,
-    `properties`, `key` and `since` (its time) are those of the event that armed it; a delay has no key and no
+    `until`, if not 0), or a snoozed message (`message` set; `trigger` who first showed it; WHEN_FREE likewise).
+    `name`, `properties`, `key` and `since` (its time) are those of the event that armed it; a delay has no key and no
     `since`."""
 
     due: int
