@@ -17,8 +17,9 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-# What the reference's examples name without defining it.
-ELSEWHERE = """
+# What a page's examples name without defining it.
+ELSEWHERE = {
+    "rules.md": """
 message: compare-plans
 kind: modal
 ---
@@ -28,6 +29,7 @@ kind: banner
 message: what-is-new
 kind: inline
 """
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -35,7 +37,7 @@ def test_every_example_of_a_page_loads_and_its_tests_pass(page: Path) -> None:
     texts = {f"{page.name}#{number}": block for number, block in enumerate(blocks(page))}
     tests = {name: text for name, text in texts.items() if text.startswith("test:")}
     sources = {name: text for name, text in texts.items() if name not in tests}
-    run_all({**sources, "elsewhere": ELSEWHERE}, tests, problems=0)
+    run_all({**sources, "elsewhere": ELSEWHERE.get(page.name, "")}, tests, problems=0)
 
 
 def test_the_starter_rules_load_and_their_tests_pass() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from handrail.core.expressions import Expression, ExpressionError, Expressions
 from handrail.core.problems import Problem, choose, suggest
-from handrail.core.source import Document, Place, Shape, validate
-from handrail.core.templates import Nested, Template, TemplateFault, Templates
+from handrail.core.source import Document, Path, Place, Shape, validate
+from handrail.core.templates import Nested, Template, TemplateFault, Templates, templates_in
 
 CONTEXT = ("user", "event", "now")  # what templates may name
 
@@ -31,6 +31,14 @@ class Names:
         return [*self.flows, *(f"{flow}/{variant}" for flow, variants in self.flows.items() for variant in variants)]
 
 
+class Use(NamedTuple):
+    """A condition, value or text that was compiled, and where it stands."""
+
+    document: Document
+    path: Path
+    what: Expression | Template | Nested
+
+
 class Compiler:
     """Compiles the parts of one document; every fault is noted at its place and compiling goes on.
 
@@ -45,11 +53,13 @@ class Compiler:
         expressions: Expressions,
         templates: Templates,
         problems: list[Problem],
+        uses: list[Use],
         root: tuple[str | int, ...] = (),
     ) -> None:
         self.document = document
         self.names = names
         self.problems = problems
+        self.uses = uses  # all that compiled, of every document that shares the list
         self._expressions = expressions
         self._templates = templates
         self._root = root
@@ -61,6 +71,7 @@ class Compiler:
             expressions=self._expressions,
             templates=self._templates,
             problems=self.problems,
+            uses=self.uses,
             root=(*self._root, *path),
         )
 
@@ -84,15 +95,21 @@ class Compiler:
             return self._templates.compile("")
         for warning in template.warnings:
             self._template_fault(warning, source, path, "warning")
+        self._use(template, path)
         return template
 
     def value_template(self, value: Any, *path: str | int, data: bool = False) -> Nested:
         """A nested value whose texts are templates; with `data` they may also name the action's data."""
         try:
-            return self._templates.compile_value(value, (*CONTEXT, "data") if data else CONTEXT)
+            nested = self._templates.compile_value(value, (*CONTEXT, "data") if data else CONTEXT)
         except TemplateFault as fault:
             self.error(fault.message, *path, *fault.path)
             return self._templates.compile_value(None)
+        for inner, template in templates_in(nested.value):
+            for warning in template.warnings:
+                self._template_fault(warning, template.source, (*path, *inner), "warning")
+        self._use(nested, path)
+        return nested
 
     def attempt(self, parse: Callable[[str], Result], text: str, *path: str | int) -> Result | None:
         try:
@@ -125,6 +142,9 @@ class Compiler:
     def warn(self, message: str, *path: str | int) -> None:
         self._note(message, "warning", path)
 
+    def _use(self, what: Expression | Template | Nested, path: Path) -> None:
+        self.uses.append(Use(self.document, (*self._root, *path), what))
+
     def _note(self, message: str, severity: str, path: tuple[str | int, ...]) -> None:
         place = self.document.value_place((*self._root, *path))
         self.problems.append(Problem(self.document.path, place.line, place.column, message, severity))
@@ -153,6 +173,7 @@ class Compiler:
             place = self._inside(expression, "user.segments", path)
             message = f"no segment is named '{segment}'{suggest(segment, self.names.segments)}"
             self.problems.append(self.document.problem(place, message, severity="warning"))
+        self._use(expression, path)
         return expression
 
     def _inside(self, expression: Expression, name: str, path: tuple[str | int, ...]) -> Place:

@@ -125,6 +125,10 @@ class Expression:
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
 
+    def tree(self) -> Node:
+        """Its syntax tree, made anew: only who looks closer than `reads` needs one."""
+        return parse_tree(self._compiled.serialize())
+
     def holds(self, scope: Scope) -> tuple[bool, str]:
         """Whether a condition is true, and if an error made it false, which."""
         result = self._evaluate(scope)
@@ -196,8 +200,7 @@ class Expressions:
 
     def _joints(self, source: str) -> Iterator[int]:
         """Offsets of the `&&`s that belong to the outermost ones."""
-        self.compile(source)
-        pending = [parse_tree(self._eventful.compile(source).serialize())]
+        pending = [self.compile(source).tree()]
         while pending:
             node = pending.pop(0)
             if node.name == "_&&_" and node.at is not None:

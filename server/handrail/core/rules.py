@@ -13,9 +13,9 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
-from handrail.core.compiler import Compiler, Names
+from handrail.core.advice import Written, advise
+from handrail.core.compiler import Compiler, Names, Use
 from handrail.core.counters import Counter, CounterShape
-from handrail.core.durations import format_duration
 from handrail.core.expressions import Expression, Expressions
 from handrail.core.flows import Flow, FlowShape, compile_flow
 from handrail.core.messages import Message, MessageShape, compile_message
@@ -27,7 +27,7 @@ from handrail.core.segments import SegmentShape, in_order, index_reads, watched
 from handrail.core.source import Document, read, salvage
 from handrail.core.templates import Nested, Templates
 from handrail.core.trigger import compile_trigger
-from handrail.core.triggers import Hook, OnIdle
+from handrail.core.triggers import Hook
 from handrail.core.triggers.count import compile_count
 from handrail.core.webhooks import Webhook, WebhookShape, compile_webhook
 
@@ -61,9 +61,10 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
     kept = _unique(documents, problems)
     names = _names(kept)
     expressions, templates, parts = Expressions(), Templates(), _Parts()
+    uses: list[Use] = []
     places: dict[str, Document] = {}
     for order, (kind, name, document) in enumerate(kept):
-        compiler = Compiler(document, names, expressions=expressions, templates=templates, problems=problems)
+        compiler = Compiler(document, names, expressions=expressions, templates=templates, problems=problems, uses=uses)
         places[f"{kind}:{name}"] = document
         _COMPILE[kind](compiler, parts, order, environ)
     segments, circle = in_order(parts.segments.values())
@@ -74,24 +75,12 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
         message = f"segments test each other in a circle: {' -> '.join(circle)}"
         problems.append(document.problem(document.value_place(("if",)), message))
         segments, circle = in_order(straight.values())
-    problems.extend(_never_idle(parts, places))
-    problems.sort()
     if any(problem.severity == "error" for problem in problems):
-        return Loaded(None, tuple(problems))
-    return Loaded(_assemble(parts, segments, version_of(sources)), tuple(problems))
-
-
-def _never_idle(parts: _Parts, places: Mapping[str, Document]) -> Iterator[Problem]:
-    """Idle triggers longer than a session lasts without activity."""
-    for trigger in parts.triggers.values():
-        document = places[f"trigger:{trigger.name}"]
-        listed = isinstance(document.value["when"], list)
-        for index, hook in enumerate(trigger.hooks):
-            if isinstance(hook, OnIdle) and hook.span > parts.policy.session_idle:
-                place = document.value_place(("when", index, "idle") if listed else ("when", "idle"))
-                span = format_duration(parts.policy.session_idle)
-                message = f"never comes true: a session ends after {span} without activity (policy: session, idle)"
-                yield document.problem(place, message, severity="warning")
+        return Loaded(None, tuple(sorted(problems)))
+    program = _assemble(parts, segments, version_of(sources))
+    # Only now: what a fault hides would make other parts look useless.
+    problems.extend(advise(Written(program, places, uses)))
+    return Loaded(program, tuple(sorted(problems)))
 
 
 def _read(path: str, text: str, problems: list[Problem]) -> list[Document]:

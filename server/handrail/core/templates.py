@@ -20,7 +20,12 @@ from handrail.core.problems import nearest, suggest
 FUEL = 20_000  # steps of minijinja's machine; a greeting takes about ten
 MAX_TEXT = 64 * 1024  # characters that one template may come to
 
-_FIELDS = frozenset(name.split(".")[1] for name in VARIABLES if name.startswith("user."))
+# What has fields, and which: user, user.session, event, …
+_FIELDS: dict[str, frozenset[str]] = {
+    owner: frozenset(name[len(owner) + 1 :].partition(".")[0] for name in VARIABLES if name.startswith(f"{owner}."))
+    for owner in {name.rpartition(".")[0] for name in VARIABLES if "." in name}
+}
+_OPEN = {"user": "traits", "event": "properties"}  # where what is not there may have been looked for
 _FILTERS = (
     *("default", "upper", "lower", "capitalize", "title", "trim", "replace", "round", "int", "float", "length"),
     *("first", "last", "join", "sort", "reverse", "unique", "list", "sum", "min", "max", "items", "dictsort"),
@@ -68,6 +73,11 @@ class Template:
     def __repr__(self) -> str:
         return f"Template({self.source!r})"
 
+    def place(self, name: str) -> tuple[int, int]:
+        """Line and column where a dotted name is first read; the beginning where that is unclear."""
+        fault = _at(self.source, _find(_code(self.source), name), "")
+        return fault.line, fault.column
+
     def render(self, context: Mapping[str, object]) -> str:
         """The text for `user`, `event` and `now` as plain nested values. Raises TemplateFault, out of fuel for one."""
         if self.constant:
@@ -107,13 +117,13 @@ def _render(value: Any, context: Mapping[str, object], path: tuple[str | int, ..
     return value
 
 
-def _templates(value: Any) -> Iterator[Template]:
-    """Every template in a nested value."""
+def templates_in(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Template]]:
+    """Every template in a nested value, with its path."""
     if isinstance(value, Template):
-        yield value
+        yield path, value
     elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _templates(item)
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from templates_in(item, (*path, key))
 
 
 class Templates:
@@ -155,7 +165,7 @@ class Templates:
     def compile_value(self, value: Any, names: Iterable[str] = ("user", "event", "now")) -> Nested:
         """Every string in nested mappings and lists as a template. Raises TemplateFault with the path of it."""
         nested = self._nest(value, tuple(names), ())
-        return Nested(nested, frozenset().union(*(template.reads for template in _templates(nested))))
+        return Nested(nested, frozenset().union(*(template.reads for _, template in templates_in(nested))))
 
     def _nest(self, value: Any, names: tuple[str, ...], path: tuple[str | int, ...]) -> Any:
         if isinstance(value, str):
@@ -171,7 +181,7 @@ class Templates:
 
     def _check_names(self, code: str, read: set[str], names: list[str]) -> None:
         for name in sorted({dotted.partition(".")[0] for dotted in read} - {*names, "range", "loop", "self"}):
-            hint = f"; did you mean 'user.{name}'?" if name in _FIELDS else suggest(name, names)
+            hint = f"; did you mean 'user.{name}'?" if name in _FIELDS["user"] else suggest(name, names)
             raise _at(code, _find(code, name), f"unknown name '{name}'{hint or '; there are ' + ', '.join(names)}")
 
     def _check_code(self, code: str) -> None:
@@ -240,13 +250,21 @@ def _find(code: str, name: str) -> int:
 
 
 def _odd_fields(code: str, read: set[str]) -> Iterator[TemplateFault]:
-    for dotted in sorted(read):
-        root, _, rest = dotted.partition(".")
-        field = rest.partition(".")[0]
-        if root == "user" and field and field not in _FIELDS:
-            at = _find(code, f"user.{field}")
-            close = nearest(field, _FIELDS, cutoff=0.8) or f"traits.{field}"
-            yield _at(code, at, f"'user' has no field '{field}', so this is always empty; did you mean 'user.{close}'?")
+    for owner, field in sorted({found for dotted in read if (found := _odd_field(dotted))}):
+        at = _find(code, f"{owner}.{field}")
+        close = nearest(field, _FIELDS[owner], cutoff=0.8) or (owner in _OPEN and f"{_OPEN[owner]}.{field}")
+        hint = f"did you mean '{owner}.{close}'?" if close else f"known: {', '.join(sorted(_FIELDS[owner]))}"
+        yield _at(code, at, f"'{owner}' has no field '{field}', so this is always empty; {hint}")
+
+
+def _odd_field(dotted: str) -> tuple[str, str] | None:
+    """(owner, field) of the first part of a dotted name that is not there."""
+    parts = dotted.split(".")
+    for length in range(1, len(parts)):
+        owner = ".".join(parts[:length])
+        if owner in _FIELDS and parts[length] not in _FIELDS[owner]:
+            return owner, parts[length]
+    return None
 
 
 def _at(text: str, offset: int, message: str) -> TemplateFault:

@@ -1,0 +1,26 @@
+"""What `handrail check` warns of in rules without a fault: what can never happen, never ends or is for nothing.
+
+One file a kind, joined here. Whoever is warned must be able to trust it: where it is not certain, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from handrail.core.advice.caps import void_caps
+from handrail.core.advice.conditions import never_true
+from handrail.core.advice.fields import absent_fields
+from handrail.core.advice.loops import endless_loops
+from handrail.core.advice.reach import never_woken
+from handrail.core.advice.unused import unused_parts
+from handrail.core.advice.words import unread_words
+from handrail.core.advice.written import Written
+from handrail.core.problems import Problem
+
+__all__ = ["Written", "advise"]
+
+
+def advise(written: Written) -> Iterator[Problem]:
+    """Warnings, in no particular order."""
+    for look in (never_woken, never_true, endless_loops, void_caps, unused_parts, unread_words, absent_fields):
+        yield from look(written)
