@@ -43,7 +43,7 @@ REACH = {
     "a step with a slip of the pen": (
         together(trigger("{idle: {for: 1m, step: profil}}"), FLOWS),
         "2:30: no flow has a step 'profil'; did you mean 'profile'?",
-        together(trigger("{idle: {for: 1m, step: billing}}"), FLOWS),
+        together(trigger("[{idle: {for: 1m, step: billing}}, {idle: {for: 1m, step: profile2}}]"), FLOWS),
     ),
     "time spent on a step with a slip": (
         together(trigger("[{dwell: {for: 1m, step: profle}}]"), FLOWS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from handrail.core.advice.conditions import contradiction
@@ -13,6 +14,7 @@ from handrail.core.source import Path
 from handrail.core.triggers import Hook, OnDwell, OnIdle, OnSequence
 from handrail.core.triggers.segment import OnSegment
 
+_DIGITS = re.compile("[0-9]")
 Flaw = tuple[str, Path]  # what to say, and where below the form or the trigger
 
 
@@ -37,10 +39,10 @@ def _too_long(hook: Hook, program: Program) -> Iterator[Flaw]:
 
 
 def _no_step(hook: Hook, steps: frozenset[str]) -> Iterator[Flaw]:
-    """Only where a flow has a step of nearly this name: pages may have steps of their own."""
+    """Only where a flow has a step of nearly this name: pages may have steps of their own, and number them."""
     if isinstance(hook, OnIdle | OnDwell) and hook.step and hook.step not in steps:
         close = nearest(hook.step, steps, cutoff=0.75)
-        if close:
+        if close and _DIGITS.sub("", close) != _DIGITS.sub("", hook.step):
             form = "idle" if isinstance(hook, OnIdle) else "dwell"
             yield f"no flow has a step '{hook.step}'; did you mean '{close}'?", (form, "step")
 
