@@ -272,7 +272,7 @@ def fault(text: str) -> str:
         ("trigger: t\nwhen: {dwell: {step: a, for: 0s}}\nthen: [{set: {a: 1}}]", "2:30: dwell needs a duration"),
         ("trigger: t\nwhen: {dwell: {for: 1m}}\nthen: [{set: {a: 1}}]", "2:15: missing key 'step'"),
         ("policy: mine", "1:9: there is one policy, and its name is default"),
-        ("survey: goals\nquestions: []", "1:1: a document's first key names its kind, and 'survey' is none"),
+        ("cohort: early\nif: 'true'", "1:1: a document's first key names its kind, and 'cohort' is none"),
     ],
 )
 def test_what_is_told_of_a_single_fault(text: str, told: str) -> None:

@@ -25,6 +25,7 @@ class Names:
     segments: frozenset[str] = frozenset()
     counters: frozenset[str] = frozenset()
     webhooks: frozenset[str] = frozenset()
+    surveys: frozenset[str] = frozenset()
     flows: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def flow_choices(self) -> list[str]:
@@ -70,15 +71,18 @@ class Compiler:
         self.problems.extend(problems)
         return value
 
-    def condition(self, source: str | None, *path: str | int, event: bool = True) -> Expression | None:
-        return None if source is None else self._expression(source, "bool", event, path)
+    def condition(
+        self, source: str | None, *path: str | int, event: bool = True, answers: bool = False
+    ) -> Expression | None:
+        return None if source is None else self._expression(source, "bool", path, event=event, answers=answers)
 
     def expression(self, source: str, *path: str | int) -> Expression | None:
-        return self._expression(source, "any", True, path)
+        return self._expression(source, "any", path)
 
-    def template(self, source: str, *path: str | int) -> Template:
+    def template(self, source: str, *path: str | int, event: bool = True) -> Template:
         try:
-            template = self._templates.compile(source, CONTEXT)
+            names = CONTEXT if event else [name for name in CONTEXT if name != "event"]
+            template = self._templates.compile(source, names)
         except TemplateFault as fault:
             self._template_fault(fault, source, path, "error")
             return self._templates.compile("")
@@ -125,6 +129,17 @@ class Compiler:
     def warn(self, message: str, *path: str | int) -> None:
         self._note(message, "warning", path)
 
+    def note_inside(
+        self,
+        expression: Expression,
+        name: str,
+        message: str,
+        *path: str | int,
+        severity: Literal["error", "warning"] = "error",
+    ) -> None:
+        """A fault of the expression at the path, put where it first reads this name."""
+        self.problems.append(self.document.problem(self._inside(expression, name, path), message, severity=severity))
+
     def _note(self, message: str, severity: str, path: tuple[str | int, ...]) -> None:
         place = self.document.value_place((*self._root, *path))
         self.problems.append(Problem(self.document.path, place.line, place.column, message, severity))
@@ -136,10 +151,16 @@ class Compiler:
         self.problems.append(self.document.problem(place, fault.message, severity=severity))
 
     def _expression(
-        self, source: str, want: Literal["bool", "any"], event: bool, path: tuple[str | int, ...]
+        self,
+        source: str,
+        want: Literal["bool", "any"],
+        path: tuple[str | int, ...],
+        *,
+        event: bool = True,
+        answers: bool = False,
     ) -> Expression | None:
         try:
-            expression = self._expressions.compile(source, want=want, event=event)
+            expression = self._expressions.compile(source, want=want, event=event, answers=answers)
         except ExpressionError as error:
             for fault in error.faults:
                 place = self.document.inner_place((*self._root, *path), source, fault.line, fault.column)

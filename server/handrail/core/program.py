@@ -17,6 +17,7 @@ from handrail.core.flows import Flow
 from handrail.core.messages import Message
 from handrail.core.policy import Policy
 from handrail.core.state import FlowChoice
+from handrail.core.surveys import Survey
 from handrail.core.templates import Nested
 from handrail.core.triggers import Hook, OnAway, OnDwell, OnIdle, OnSequence
 from handrail.core.webhooks import Webhook
@@ -106,6 +107,7 @@ class Program:
     watched: Mapping[str, Counter] = field(default_factory=dict)
     messages: Mapping[str, Message] = field(default_factory=dict)
     flows: Mapping[str, Flow] = field(default_factory=dict)
+    surveys: Mapping[str, Survey] = field(default_factory=dict)
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     bodies: Mapping[str, Nested] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)

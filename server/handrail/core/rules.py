@@ -25,6 +25,7 @@ from handrail.core.program import Cancel, Program, Segment, Trigger, index_away,
 from handrail.core.scalars import show
 from handrail.core.segments import SegmentShape, in_order, index_reads, watched
 from handrail.core.source import Document, read, salvage
+from handrail.core.surveys import Survey, SurveyShape, compile_survey
 from handrail.core.templates import Nested, Templates
 from handrail.core.trigger import compile_trigger
 from handrail.core.triggers import Hook, OnIdle
@@ -49,6 +50,7 @@ class _Parts:
     counters: dict[str, Counter] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
+    surveys: dict[str, Survey] = field(default_factory=dict)
     webhooks: dict[str, Webhook] = field(default_factory=dict)
     bodies: dict[str, Nested] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
@@ -127,12 +129,18 @@ def _unique(documents: list[Document], problems: list[Problem]) -> list[tuple[st
 def _parted(document: Document, problems: list[Problem]) -> Iterator[Document]:
     """The document, or the ones that run together in it where a '---' was forgotten: no kind is a key of another."""
     keys = list(document.value)
-    starts = [0, *(index for index, key in enumerate(keys) if index and key in _COMPILE and keys[0] in _COMPILE)]
+    kinds = _COMPILE if keys and keys[0] in _COMPILE else ()
+    starts = [0, *(index for index, key in enumerate(keys) if index and key in kinds and not _names_survey(keys, key))]
     for start, end in pairwise([*starts, len(keys)]):
         if start:
             message = f"'{keys[start]}' begins another document: put a line '---' before it"
             problems.append(document.problem(document.key_place((keys[start],)), message))
         yield replace(document, value={key: document.value[key] for key in keys[start:end]})
+
+
+def _names_survey(keys: list[str], key: str) -> bool:
+    """Whether this key of a message only names its survey."""
+    return keys[0] == "message" and key == "survey" and "questions" not in keys
 
 
 def _unknown_kind(kind: str, document: Document) -> str:
@@ -162,6 +170,7 @@ def _names(kept: list[tuple[str, str, Document]]) -> Names:
         segments=frozenset(by_kind["segment"]),
         counters=frozenset(by_kind["counter"]),
         webhooks=frozenset(by_kind["webhook"]),
+        surveys=frozenset(by_kind["survey"]),
         flows=flows,
     )
 
@@ -199,6 +208,12 @@ def _flow(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, s
         parts.flows[shape.flow] = compile_flow(shape, compiler)
 
 
+def _survey(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
+    shape = compiler.shape(SurveyShape)
+    if shape is not None:
+        parts.surveys[shape.survey] = compile_survey(shape, compiler)
+
+
 def _webhook(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
     shape = compiler.shape(WebhookShape) or salvage(
         WebhookShape, compiler.document, {"webhook": "x", "url": "https://stand-in.invalid"}
@@ -229,6 +244,7 @@ _COMPILE: dict[str, Callable[[Compiler, _Parts, int, Mapping[str, str]], None]] 
     "counter": _counter,
     "message": _message,
     "flow": _flow,
+    "survey": _survey,
     "webhook": _webhook,
     "policy": _policy,
 }
@@ -263,6 +279,7 @@ def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Pro
         watched=watched(_followed(segments, parts.flows), parts.counters),
         messages=parts.messages,
         flows=parts.flows,
+        surveys=parts.surveys,
         webhooks=parts.webhooks,
         bodies=parts.bodies,
         policy=parts.policy,

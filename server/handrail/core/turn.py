@@ -14,11 +14,12 @@ from handrail.core import counters, flows
 from handrail.core.effects import Call, Considered, Decision, Effect, Push
 from handrail.core.expressions import Expression
 from handrail.core.flows import assemble, view
-from handrail.core.frames import Block, Content, Flow, Prompt, Withdraw
+from handrail.core.frames import Block, Content, Flow, Prompt, Survey, Withdraw
 from handrail.core.messages import Message, render
 from handrail.core.policy import remember
 from handrail.core.scope import NOTHING, Occurrence, Scope, iso
 from handrail.core.state import TRAITS_MAX, FlowChoice, OnScreen, State, Wait
+from handrail.core.surveys import pose
 
 if TYPE_CHECKING:
     from handrail.core.program import Program
@@ -183,6 +184,7 @@ class Turn:
     def show(self, message: Message, trigger: str, occurrence: Occurrence) -> str | None:
         """Put a message on the screen and return the variant chosen. Raises TemplateFault."""
         rendered = render(message, self.scope(occurrence))
+        survey = self.pose(message.survey)
         self.withdraw("preempted")  # whatever is there: the arbiter let this one through
         offset = self.next_offset()
         expires = self.now + message.expires if message.expires else 0
@@ -199,10 +201,16 @@ class Turn:
             expires_at=iso(expires) if expires else None,
             trigger=trigger,
             variant=rendered.variant,
+            survey=survey,
         )
         self.state.prompt = OnScreen(prompt, expires)
         self.effects.append(Push(prompt))
         return rendered.variant
+
+    def pose(self, name: str) -> Survey | None:
+        """The survey of this name as it stands for the user. Raises TemplateFault."""
+        survey = self.program.surveys.get(name)
+        return pose(survey, self.scope(), self.state.answers.get(name, {})) if survey else None
 
     def withdraw(self, reason: str) -> None:
         """Take the prompt on the screen off it, everywhere."""
