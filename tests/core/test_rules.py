@@ -199,7 +199,10 @@ def fault(text: str) -> str:
         ("trigger: t\nwhen: {away: 0s}\nthen: [{set: {a: 1}}]", "2:14: away needs a duration longer than 0s"),
         ("trigger: t\nwhen: {idle: 0s}\nthen: [{set: {a: 1}}]", "2:14: idle needs a duration longer than 0s"),
         ("trigger: t\nwhen: {returns: {after: 0s}}\nthen: [{set: {a: 1}}]", "2:25: returns needs a gap longer"),
-        ("trigger: t\nwhen: {changes: plan}\nthen: [{set: {a: 1}}]", "2:17: expected traits.NAME, found 'plan'"),
+        (
+            "trigger: t\nwhen: {changes: plan}\nthen: [{set: {a: 1}}]",
+            "2:17: expected traits.NAME or persona, found 'plan'",
+        ),
         ("trigger: t\nwhen: []\nthen: [{set: {a: 1}}]", "2:7: when needs at least one of event, count"),
         ("trigger: t\nwhen: {session: begun}\nthen: [{set: {a: 1}}]", "2:17: session: expected one of started, ended"),
         ("trigger: t\nwhen: {event: a}\nthen: [{emit: {event: session_ended}}]", "3:23: 'session_ended' is made by"),

@@ -417,6 +417,11 @@ def told(text: str) -> list[Problem]:
             "s.yaml:3:1: 'survey' begins another document: put a line '---' before it",
         ),
         (
+            "trigger: t\nwhen: {event: x}\nthen: [{content: {slot: a, message: m}}]\n---\n"
+            "message: m\nkind: survey\n---\nsurvey: m\nquestions: [{id: q, ask: Q?, choose: [a]}]",
+            "s.yaml:3:37: warning: a slot asks no survey: show it with prompt",
+        ),
+        (
             "segment: s\nif: answers.q == 'a'",
             "s.yaml:2:5: unknown name 'answers.q'",
         ),

@@ -26,6 +26,7 @@ class Names:
     counters: frozenset[str] = frozenset()
     webhooks: frozenset[str] = frozenset()
     surveys: frozenset[str] = frozenset()
+    personas: frozenset[str] = frozenset()
     flows: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def flow_choices(self) -> list[str]:
@@ -174,6 +175,9 @@ class Compiler:
             place = self._inside(expression, "user.segments", path)
             message = f"no segment is named '{segment}'{suggest(segment, self.names.segments)}"
             self.problems.append(self.document.problem(place, message, severity="warning"))
+        for persona in sorted(expression.personas - self.names.personas - {""} if self.names.personas else ()):
+            message = f"no persona is named '{persona}'{suggest(persona, self.names.personas)}"
+            self.note_inside(expression, "user.persona", message, *path, severity="warning")
         return expression
 
     def _inside(self, expression: Expression, name: str, path: tuple[str | int, ...]) -> Place:

@@ -39,6 +39,7 @@ _VARIABLES: dict[str, cel.Type] = {
     "user.flow.position": _T.INT,
     "user.goals": _T.List(_T.STRING),
     "user.persona": _T.STRING,
+    "user.attributes": _T.Map(_T.STRING, _T.DYN),
     "user.consents": _T.Map(_T.STRING, _T.BOOL),
     "user.locale": _T.STRING,
     "user.timezone": _T.STRING,
@@ -53,7 +54,16 @@ _EVENT_VARIABLES: dict[str, cel.Type] = {
 }
 _ANSWERS: dict[str, cel.Type] = {"answers": _T.Map(_T.STRING, _T.DYN)}  # what questions of surveys see besides
 _MAPS = frozenset(
-    {"answers", "user.traits", "user.counters", "user.steps", "user.consents", "event.properties", "event.context"}
+    {
+        "answers",
+        "user.attributes",
+        "user.traits",
+        "user.counters",
+        "user.steps",
+        "user.consents",
+        "event.properties",
+        "event.context",
+    }
 )
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 VARIABLES = frozenset({*_VARIABLES, *_EVENT_VARIABLES})
@@ -101,10 +111,14 @@ class Expression:
 
     `reads` are the variables it reads, and for a constant key of a map also `user.traits.plan`; `keys` the constant
     keys of each map read (None: a key is computed); `counters` those of `user.counters`; `segments` the names it tests
-    with `in user.segments`; `places` where each of `reads` first stands, as (line, column) in the source.
+    with `in user.segments`; `personas` those it compares `user.persona` with; `places` where each of `reads` first
+    stands, as (line, column) in the source.
     """
 
-    __slots__ = ("_compiled", "_unordered", "_wanted", "counters", "keys", "places", "reads", "segments", "source")
+    __slots__ = (
+        *("_compiled", "_unordered", "_wanted", "counters", "keys", "personas", "places", "reads", "segments"),
+        "source",
+    )
 
     def __init__(self, source: str, compiled: cel.Expression, tree: Node, names: frozenset[str]) -> None:
         self.source = source
@@ -116,6 +130,7 @@ class Expression:
         self.keys = {name: _keys(name, uses) for name in sorted(variables & _MAPS)}
         self.counters = self.keys.get("user.counters", frozenset())
         self.segments = frozenset(key for name, key, _ in uses if name == "user.segments" and key is not None)
+        self.personas = frozenset(_personas(tree)) if "user.persona" in variables else frozenset()
         self.places: dict[str, tuple[int, int]] = {}
         for name, key, at in uses:
             place = _place(source, at)
@@ -290,6 +305,15 @@ def _use(node: Node, names: frozenset[str]) -> tuple[Node | None, str | None, tu
         case Node(kind="call", name="@in", parts=(Node(value=str(key)), Node(kind="name", name=name) as variable)):
             return (variable, key, ()) if name in names else (None, None, node.parts)
     return None, None, node.parts
+
+
+def _personas(tree: Node) -> Iterator[str]:
+    """The texts that the persona is compared with."""
+    for node in tree.walk():
+        if node.name in ("_==_", "_!=_", "@in") and any(part.name == "user.persona" for part in node.parts):
+            for part in node.parts:
+                constants = part.parts if part.kind == "list" else (part,)
+                yield from (str(each.value) for each in constants if isinstance(each.value, str))
 
 
 def _keys(name: str, uses: list[tuple[str, str | None, int | None]]) -> frozenset[str] | None:

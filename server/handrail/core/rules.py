@@ -13,17 +13,19 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
+from handrail.core.actions.content import FillSlot
 from handrail.core.compiler import Compiler, Names
 from handrail.core.counters import Counter, CounterShape
 from handrail.core.durations import format_duration
 from handrail.core.expressions import Expression, Expressions
 from handrail.core.flows import Flow, FlowShape, compile_flow
 from handrail.core.messages import Message, MessageShape, compile_message
+from handrail.core.personas import Persona, Personas, PersonaShape, compile_persona
 from handrail.core.policy import Policy, PolicyShape, compile_policy
 from handrail.core.problems import Problem, suggest
 from handrail.core.program import Cancel, Program, Segment, Trigger, index_away, index_dwell, index_idle
 from handrail.core.scalars import show
-from handrail.core.segments import SegmentShape, in_order, index_reads, watched
+from handrail.core.segments import PERSONA, SegmentShape, conditions_of, in_order, index_reads, watched
 from handrail.core.source import Document, read, salvage
 from handrail.core.surveys import Survey, SurveyShape, compile_survey
 from handrail.core.templates import Nested, Templates
@@ -47,6 +49,7 @@ class _Parts:
 
     triggers: dict[str, Trigger] = field(default_factory=dict)
     segments: dict[str, Segment] = field(default_factory=dict)
+    personas: dict[str, Persona] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
@@ -68,15 +71,17 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
         compiler = Compiler(document, names, expressions=expressions, templates=templates, problems=problems)
         places[f"{kind}:{name}"] = document
         _COMPILE[kind](compiler, parts, order, environ)
-    segments, circle = in_order(parts.segments.values())
+    personas = Personas(parts.personas)
+    segments, circle = in_order(parts.segments.values(), personas)
     straight = dict(parts.segments)
     while circle:
         straight = {name: each for name, each in straight.items() if name not in circle}
-        document = places[f"segment:{circle[0]}"]
+        document = places[f"segment:{next(name for name in circle if name != PERSONA)}"]
         message = f"segments test each other in a circle: {' -> '.join(circle)}"
         problems.append(document.problem(document.value_place(("if",)), message))
-        segments, circle = in_order(straight.values())
+        segments, circle = in_order(straight.values(), personas)
     problems.extend(_never_idle(parts, places))
+    problems.extend(_never_asked(parts, places))
     problems.sort()
     if any(problem.severity == "error" for problem in problems):
         return Loaded(None, tuple(problems))
@@ -94,6 +99,17 @@ def _never_idle(parts: _Parts, places: Mapping[str, Document]) -> Iterator[Probl
                 span = format_duration(parts.policy.session_idle)
                 message = f"never comes true: a session ends after {span} without activity (policy: session, idle)"
                 yield document.problem(place, message, severity="warning")
+
+
+def _never_asked(parts: _Parts, places: Mapping[str, Document]) -> Iterator[Problem]:
+    """Messages with a survey that fill a slot: there only their words are seen."""
+    for trigger in parts.triggers.values():
+        for index, action in enumerate(trigger.actions):
+            message = parts.messages.get(action.message or "") if isinstance(action, FillSlot) else None
+            if message is not None and message.survey:
+                document = places[f"trigger:{trigger.name}"]
+                place = document.value_place(("then", index, "content", "message"))
+                yield document.problem(place, "a slot asks no survey: show it with prompt", severity="warning")
 
 
 def _read(path: str, text: str, problems: list[Problem]) -> list[Document]:
@@ -171,6 +187,7 @@ def _names(kept: list[tuple[str, str, Document]]) -> Names:
         counters=frozenset(by_kind["counter"]),
         webhooks=frozenset(by_kind["webhook"]),
         surveys=frozenset(by_kind["survey"]),
+        personas=frozenset(by_kind["persona"]),
         flows=flows,
     )
 
@@ -188,6 +205,12 @@ def _segment(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str
     shape = compiler.shape(SegmentShape) or salvage(SegmentShape, compiler.document, {"segment": "x", "if": "true"})
     if shape is not None:
         parts.segments[shape.segment] = Segment(shape.segment, compiler.condition(shape.condition, "if", event=False))
+
+
+def _persona(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
+    shape = compiler.shape(PersonaShape) or salvage(PersonaShape, compiler.document, {"persona": "x"})
+    if shape is not None:
+        parts.personas[shape.persona] = compile_persona(shape, compiler)
 
 
 def _counter(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
@@ -241,6 +264,7 @@ def _policy(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str,
 _COMPILE: dict[str, Callable[[Compiler, _Parts, int, Mapping[str, str]], None]] = {
     "trigger": _trigger,
     "segment": _segment,
+    "persona": _persona,
     "counter": _counter,
     "message": _message,
     "flow": _flow,
@@ -250,7 +274,7 @@ _COMPILE: dict[str, Callable[[Compiler, _Parts, int, Mapping[str, str]], None]] 
 }
 
 
-def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Program:
+def _assemble(parts: _Parts, segments: tuple[Segment | Personas, ...], version: str) -> Program:
     triggers = list(parts.triggers.values())
     hooks: defaultdict[str, list[tuple[Trigger, Hook]]] = defaultdict(list)
     for trigger in triggers:
@@ -277,6 +301,7 @@ def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Pro
         counters=parts.counters,
         counters_by_event={key: tuple(each) for key, each in counting.items()},
         watched=watched(_followed(segments, parts.flows), parts.counters),
+        attributes=Personas(parts.personas).attributes(),
         messages=parts.messages,
         flows=parts.flows,
         surveys=parts.surveys,
@@ -286,9 +311,10 @@ def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Pro
     )
 
 
-def _followed(segments: tuple[Segment, ...], flows: dict[str, Flow]) -> Iterator[Expression | None]:
+def _followed(segments: tuple[Segment | Personas, ...], flows: dict[str, Flow]) -> Iterator[Expression | None]:
     """The conditions that hold or fail all the time, whatever happens."""
-    yield from (segment.condition for segment in segments)
+    for segment in segments:
+        yield from conditions_of(segment)
     for flow in flows.values():
         yield from (step.condition for step in flow.modules.values())
         yield from (variant.condition for variant in flow.variants)

@@ -13,6 +13,7 @@ from handrail.core.actions import THENS
 from handrail.core.counters import CounterShape
 from handrail.core.flows import FlowShape
 from handrail.core.messages import DEEDS, ButtonShape, MessageShape
+from handrail.core.personas import PersonaShape
 from handrail.core.policy import REASONS, PolicyShape
 from handrail.core.scenarios import ACTIONS, EntryShape, TestShape
 from handrail.core.segments import SegmentShape
@@ -28,6 +29,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KINDS: dict[str, tuple[type[Shape], str]] = {
     "trigger": (TriggerShape, "A rule: what it waits for, under which condition, and what it does then."),
     "segment": (SegmentShape, "Users who belong together, told by a condition that is judged as things change."),
+    "persona": (
+        PersonaShape,
+        "A kind of user with attributes, told or found by a condition; each user has one at most.",
+    ),
     "counter": (CounterShape, "A number kept for each user, for conditions and texts."),
     "message": (MessageShape, "Words for a prompt or a slot, with variants and locales."),
     "flow": (FlowShape, "Steps of an onboarding, assembled for each user."),
@@ -52,6 +57,11 @@ _MEANINGS: dict[str, dict[str, str]] = {
         "when_blocked": "What becomes of it when a cap, the gap or another prompt blocks it: drop, or {defer: 10m}.",
     },
     "segment": {"segment": "The segment's name.", "if": "A CEL condition over user and now."},
+    "persona": {
+        "persona": "The persona's name, as in user.persona; the trait persona may tell it.",
+        "if": "A CEL condition over user and now: who is of this persona unless the trait tells another.",
+        "attributes": "What is said of such users, as in user.attributes.NAME.",
+    },
     "counter": {
         "counter": "The counter's name, as in user.counters.NAME.",
         "of": "The event it counts.",

@@ -145,6 +145,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
     answers: dict[str, dict[str, Any]] = field(
         default_factory=dict
     )  # survey -> question -> choice, list, None: skipped
+    persona: str = ""  # as last settled
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:
