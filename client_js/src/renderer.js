@@ -34,15 +34,17 @@ export class Renderer {
 
   /** @param {Prompt} prompt */
   show(prompt) {
-    if (prompt.kind === 'email' || this.#drawn.has(prompt.id) || this.#handled.has(prompt.id)) return;
+    if (prompt.kind === 'email' || this.#handled.has(prompt.id)) return;
     const { id } = prompt;
+    const known = this.#drawn.has(id);
+    this.withdraw(id); // one sent again takes its place
     const drawing = draw(prompt, (deed, properties) => {
       this.#handled.add(id); // at once, and even if the server hears of it only after a reconnect
       this.withdraw(id);
       this.#act(deed, { prompt: id, ...properties });
     });
     this.#drawn.set(id, drawing);
-    this.#act('prompt_shown', { prompt: id });
+    if (!known) this.#act('prompt_shown', { prompt: id });
     const left = Date.parse(prompt.expires_at ?? '') - Date.now();
     // Not positive: this computer's clock is ahead, since the server sends none that have expired. It will withdraw it.
     if (left > 0) setTimeout(() => this.withdraw(id), Math.min(left, LONGEST_TIMER));

@@ -95,7 +95,7 @@ function snapshot(state, frame) {
     if (!prompts.has(id)) events.push({ type: 'withdraw', offset, id, reason: 'withdrawn' });
   }
   for (const [id, prompt] of prompts) {
-    if (!state.prompts.has(id)) events.push({ ...prompt, type: 'prompt' });
+    if (!same(prompt, state.prompts.get(id))) events.push({ ...prompt, type: 'prompt' });
   }
   for (const slot of new Set([...state.slots.keys(), ...slots.keys()])) {
     const block = slots.get(slot) ?? null;

@@ -4,9 +4,14 @@
  * @typedef {{label: string, do: 'dismiss' | Record<string, unknown>}} Button
  * @typedef {{message: string, title?: string, body?: string, actions?: Button[], style?: Record<string, unknown>,
  *   variant?: string | null}} Block what fills a content slot
+ * @typedef {string | number | boolean} Choice
+ * @typedef {{id: string, ask: string, choose: Choice[], labels: string[]}} Question `labels` are the words for what
+ *   can be chosen, in its order
+ * @typedef {{id: string, questions: Question[], answers: Record<string, Choice | Choice[] | null>}} Survey the questions
+ *   that apply by now and the answers to them; null: skipped
  * @typedef {{type?: 'prompt', offset: number, id: string, message: string, kind: string, title?: string, body?: string,
  *   actions?: Button[], anchor?: string | null, style?: Record<string, unknown>, expires_at?: string | null,
- *   trigger?: string, variant?: string | null}} Prompt
+ *   trigger?: string, variant?: string | null, survey?: Survey | null}} Prompt one with an id already known replaces it
  * @typedef {{id: string, component?: string, skippable?: boolean, status?: string}} Step
  * @typedef {{id: string, variant?: string | null, steps: Step[], position: number}} FlowView
  *

@@ -48,6 +48,25 @@ test('a snapshot raises events only for what differs', () => {
   assert.equal(state.offset, 1, 'a new epoch counts from its own start');
 });
 
+test('a prompt sent again takes the place of the one before', () => {
+  const survey = golden('prompt-survey');
+  const { state, events } = run([golden('welcome'), { ...survey, offset: 8, survey: { ...survey.survey, answers: {} } }, survey]);
+  assert.deepEqual(types(events).slice(-2), ['prompt', 'prompt']);
+  assert.deepEqual([...state.prompts.keys()], ['p-1', 'p-8']);
+  assert.deepEqual(state.prompts.get('p-8').survey.answers, { goal: 'teamwork' });
+});
+
+test('a snapshot raises an event for a prompt that was sent again meanwhile', () => {
+  const survey = golden('prompt-survey');
+  const before = run([golden('welcome'), survey]);
+  const later = { ...survey, offset: 9, survey: { ...survey.survey, answers: { goal: 'teamwork', size: null } } };
+  const snapshot = { ...golden('welcome'), offset: 9, prompts: [...golden('welcome').prompts, later] };
+  const { state, events } = run([snapshot], before.state);
+  assert.deepEqual(types(events), ['welcome', 'prompt']);
+  assert.equal(state.prompts.get('p-8').survey.answers.size, null);
+  assert.deepEqual(types(run([snapshot], state).events), ['welcome']);
+});
+
 test('a recovered welcome keeps what is known and the replay goes on from there', () => {
   const first = run([golden('welcome')]);
   const back = { ...golden('welcome'), recovered: true, flow: null, slots: {}, prompts: [], connection: 'c-2' };

@@ -38,6 +38,7 @@ class Scope:
             "user.flow.position": 1,
             "user.goals": ["team"],
             "user.persona": "",
+            "user.attributes": {"tone": "terse"},
             "user.consents": {"email": True},
             "user.locale": "de",
             "user.timezone": "Europe/Berlin",

@@ -199,7 +199,10 @@ def fault(text: str) -> str:
         ("trigger: t\nwhen: {away: 0s}\nthen: [{set: {a: 1}}]", "2:14: away needs a duration longer than 0s"),
         ("trigger: t\nwhen: {idle: 0s}\nthen: [{set: {a: 1}}]", "2:14: idle needs a duration longer than 0s"),
         ("trigger: t\nwhen: {returns: {after: 0s}}\nthen: [{set: {a: 1}}]", "2:25: returns needs a gap longer"),
-        ("trigger: t\nwhen: {changes: plan}\nthen: [{set: {a: 1}}]", "2:17: expected traits.NAME, found 'plan'"),
+        (
+            "trigger: t\nwhen: {changes: plan}\nthen: [{set: {a: 1}}]",
+            "2:17: expected traits.NAME or persona, found 'plan'",
+        ),
         ("trigger: t\nwhen: []\nthen: [{set: {a: 1}}]", "2:7: when needs at least one of event, count"),
         ("trigger: t\nwhen: {session: begun}\nthen: [{set: {a: 1}}]", "2:17: session: expected one of started, ended"),
         ("trigger: t\nwhen: {event: a}\nthen: [{emit: {event: session_ended}}]", "3:23: 'session_ended' is made by"),
@@ -272,7 +275,7 @@ def fault(text: str) -> str:
         ("trigger: t\nwhen: {dwell: {step: a, for: 0s}}\nthen: [{set: {a: 1}}]", "2:30: dwell needs a duration"),
         ("trigger: t\nwhen: {dwell: {for: 1m}}\nthen: [{set: {a: 1}}]", "2:15: missing key 'step'"),
         ("policy: mine", "1:9: there is one policy, and its name is default"),
-        ("survey: goals\nquestions: []", "1:1: a document's first key names its kind, and 'survey' is none"),
+        ("cohort: early\nif: 'true'", "1:1: a document's first key names its kind, and 'cohort' is none"),
     ],
 )
 def test_what_is_told_of_a_single_fault(text: str, told: str) -> None:

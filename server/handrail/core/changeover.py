@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from handrail.core.program import Segment
 from handrail.core.state import Wait
 from handrail.core.triggers import OnAbsence, OnDelay, OnSequence, OnUnprepared
 from handrail.core.turn import Turn
@@ -16,8 +17,12 @@ def adopt_rules(turn: Turn) -> None:
         return
     turn.reason = "rules" if state.rules else ""
     state.rules = program.version
+    told = state.traits.get("persona")
+    if not state.persona and isinstance(told, str):
+        state.persona = told  # not news: states did not always keep it
     turn.touched.update(program.segments_reading, ("user.steps",))
-    gone = set(state.segments) - {segment.name for segment in program.segments} - set(state.pinned)
+    known = {each.name for each in program.segments if isinstance(each, Segment)}
+    gone = set(state.segments) - known - set(state.pinned)
     if gone:
         state.segments = tuple(name for name in state.segments if name not in gone)
     state.waits = tuple(

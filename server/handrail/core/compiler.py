@@ -25,6 +25,8 @@ class Names:
     segments: frozenset[str] = frozenset()
     counters: frozenset[str] = frozenset()
     webhooks: frozenset[str] = frozenset()
+    surveys: frozenset[str] = frozenset()
+    personas: frozenset[str] = frozenset()
     flows: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def flow_choices(self) -> list[str]:
@@ -81,15 +83,18 @@ class Compiler:
         self.problems.extend(problems)
         return value
 
-    def condition(self, source: str | None, *path: str | int, event: bool = True) -> Expression | None:
-        return None if source is None else self._expression(source, "bool", event, path)
+    def condition(
+        self, source: str | None, *path: str | int, event: bool = True, answers: bool = False
+    ) -> Expression | None:
+        return None if source is None else self._expression(source, "bool", path, event=event, answers=answers)
 
     def expression(self, source: str, *path: str | int) -> Expression | None:
-        return self._expression(source, "any", True, path)
+        return self._expression(source, "any", path)
 
-    def template(self, source: str, *path: str | int) -> Template:
+    def template(self, source: str, *path: str | int, event: bool = True) -> Template:
         try:
-            template = self._templates.compile(source, CONTEXT)
+            names = CONTEXT if event else [name for name in CONTEXT if name != "event"]
+            template = self._templates.compile(source, names)
         except TemplateFault as fault:
             self._template_fault(fault, source, path, "error")
             return self._templates.compile("")
@@ -145,6 +150,17 @@ class Compiler:
     def _use(self, what: Expression | Template | Nested, path: Path) -> None:
         self.uses.append(Use(self.document, (*self._root, *path), what))
 
+    def note_inside(
+        self,
+        expression: Expression,
+        name: str,
+        message: str,
+        *path: str | int,
+        severity: Literal["error", "warning"] = "error",
+    ) -> None:
+        """A fault of the expression at the path, put where it first reads this name."""
+        self.problems.append(self.document.problem(self._inside(expression, name, path), message, severity=severity))
+
     def _note(self, message: str, severity: str, path: tuple[str | int, ...]) -> None:
         place = self.document.value_place((*self._root, *path))
         self.problems.append(Problem(self.document.path, place.line, place.column, message, severity))
@@ -156,10 +172,16 @@ class Compiler:
         self.problems.append(self.document.problem(place, fault.message, severity=severity))
 
     def _expression(
-        self, source: str, want: Literal["bool", "any"], event: bool, path: tuple[str | int, ...]
+        self,
+        source: str,
+        want: Literal["bool", "any"],
+        path: tuple[str | int, ...],
+        *,
+        event: bool = True,
+        answers: bool = False,
     ) -> Expression | None:
         try:
-            expression = self._expressions.compile(source, want=want, event=event)
+            expression = self._expressions.compile(source, want=want, event=event, answers=answers)
         except ExpressionError as error:
             for fault in error.faults:
                 place = self.document.inner_place((*self._root, *path), source, fault.line, fault.column)
@@ -174,6 +196,9 @@ class Compiler:
             message = f"no segment is named '{segment}'{suggest(segment, self.names.segments)}"
             self.problems.append(self.document.problem(place, message, severity="warning"))
         self._use(expression, path)
+        for persona in sorted(expression.personas - self.names.personas - {""} if self.names.personas else ()):
+            message = f"no persona is named '{persona}'{suggest(persona, self.names.personas)}"
+            self.note_inside(expression, "user.persona", message, *path, severity="warning")
         return expression
 
     def _inside(self, expression: Expression, name: str, path: tuple[str | int, ...]) -> Place:

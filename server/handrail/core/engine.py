@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from handrail.core import events as ev
+from handrail.core.answers import ask_further, take_answers
 from handrail.core.arbiter import settle
 from handrail.core.changeover import adopt_rules
 from handrail.core.deadlines import alarm
@@ -121,6 +122,7 @@ def _track(turn: Turn, event: ev.Track) -> None:
     _follow_steps(turn, event)
     if event.name in ev.PROMPT_EVENTS:
         handle(turn, event)
+    answered = take_answers(turn, event) if event.name == ev.SURVEY_ANSWERED else ""
     ordinal = _number(turn.state, event.at)
     turn.happen(
         Occurrence(
@@ -134,6 +136,9 @@ def _track(turn: Turn, event: ev.Track) -> None:
             ordinal=ordinal,
         )
     )
+    if answered:
+        turn.refresh_segments()  # questions may test them
+        ask_further(turn, answered)
 
 
 def _number(state: State, at: int) -> int:

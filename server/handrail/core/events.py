@@ -84,5 +84,7 @@ Event = Track | Identify | Consent | Connected | Disconnected | Activity | Alarm
 
 # Made by the server while deciding; they wake triggers and are never sent in from outside.
 SERVER_EVENTS = frozenset({"session_started", "session_ended", "segment_entered", "segment_left"})
+# What a user answers to a survey of the rules.
+SURVEY_ANSWERED = "survey_answered"
 # What a user does with a prompt. All but `prompt_shown` are activity.
 PROMPT_EVENTS = frozenset({"prompt_shown", "prompt_clicked", "prompt_dismissed", "prompt_snoozed", "prompt_completed"})

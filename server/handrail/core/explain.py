@@ -35,11 +35,12 @@ Verdict = Literal["fires", "depends", "not-met", "suppressed"]
 
 class Part(Struct, frozen=True):
     """A condition, or one that `&&` joins in it. `value` None: it reads the event, so only an event can tell. `error`
-    says what made it false, where an error did."""
+    says what made it false, where an error did; `detail` which persona the user has, where it reads that."""
 
     source: str
     value: bool | None
     error: str = ""
+    detail: str = ""
 
 
 class Bound(Struct, frozen=True):
@@ -139,15 +140,21 @@ def _judge(program: Program, state: State, trigger: Trigger, now: int) -> tuple[
     parts = tuple(_part(each, turn) for each in Expressions().operands(trigger.condition.source))
     whole = _part(trigger.condition, turn)
     if any(part.value is False for part in parts):
-        whole = Part(whole.source, False, whole.error)
+        whole = msgspec.structs.replace(whole, value=False)
     return whole, parts if len(parts) > 1 else ()
 
 
 def _part(condition: Expression, turn: Turn) -> Part:
+    detail = _persona(turn) if {"user.persona", "user.attributes"} & condition.reads else ""
     if any(name.startswith("event.") for name in condition.reads):
-        return Part(condition.source, None)
+        return Part(condition.source, None, detail=detail)
     value, error = condition.holds(turn.scope())
-    return Part(condition.source, value, error)
+    return Part(condition.source, value, error, detail)
+
+
+def _persona(turn: Turn) -> str:
+    persona = turn.scope().variable("user.persona", None)
+    return f"the persona is '{persona}'" if persona else "the user has no persona"
 
 
 # --- what holds it back ---

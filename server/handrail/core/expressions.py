@@ -39,6 +39,7 @@ _VARIABLES: dict[str, cel.Type] = {
     "user.flow.position": _T.INT,
     "user.goals": _T.List(_T.STRING),
     "user.persona": _T.STRING,
+    "user.attributes": _T.Map(_T.STRING, _T.DYN),
     "user.consents": _T.Map(_T.STRING, _T.BOOL),
     "user.locale": _T.STRING,
     "user.timezone": _T.STRING,
@@ -51,7 +52,19 @@ _EVENT_VARIABLES: dict[str, cel.Type] = {
     "event.properties": _T.Map(_T.STRING, _T.DYN),
     "event.context": _T.Map(_T.STRING, _T.DYN),
 }
-_MAPS = frozenset({"user.traits", "user.counters", "user.steps", "user.consents", "event.properties", "event.context"})
+_ANSWERS: dict[str, cel.Type] = {"answers": _T.Map(_T.STRING, _T.DYN)}  # what questions of surveys see besides
+_MAPS = frozenset(
+    {
+        "answers",
+        "user.attributes",
+        "user.traits",
+        "user.counters",
+        "user.steps",
+        "user.consents",
+        "event.properties",
+        "event.context",
+    }
+)
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 VARIABLES = frozenset({*_VARIABLES, *_EVENT_VARIABLES})
 
@@ -98,21 +111,26 @@ class Expression:
 
     `reads` are the variables it reads, and for a constant key of a map also `user.traits.plan`; `keys` the constant
     keys of each map read (None: a key is computed); `counters` those of `user.counters`; `segments` the names it tests
-    with `in user.segments`; `places` where each of `reads` first stands, as (line, column) in the source.
+    with `in user.segments`; `personas` those it compares `user.persona` with; `places` where each of `reads` first
+    stands, as (line, column) in the source.
     """
 
-    __slots__ = ("_compiled", "_unordered", "_wanted", "counters", "keys", "places", "reads", "segments", "source")
+    __slots__ = (
+        *("_compiled", "_unordered", "_wanted", "counters", "keys", "personas", "places", "reads", "segments"),
+        "source",
+    )
 
-    def __init__(self, source: str, compiled: cel.Expression, tree: Node) -> None:
+    def __init__(self, source: str, compiled: cel.Expression, tree: Node, names: frozenset[str]) -> None:
         self.source = source
         self._compiled = compiled
         # The library goes through a map in another order in each process; what comes of it is put in order.
         self._unordered = tree.kind == "loop" and tree.parts[0].name in _MAPS and tree.parts[1].kind == "list"
-        uses = list(_uses(tree))
+        uses = list(_uses(tree, names))
         variables = {name for name, _, _ in uses}
         self.keys = {name: _keys(name, uses) for name in sorted(variables & _MAPS)}
         self.counters = self.keys.get("user.counters", frozenset())
         self.segments = frozenset(key for name, key, _ in uses if name == "user.segments" and key is not None)
+        self.personas = frozenset(_personas(tree)) if "user.persona" in variables else frozenset()
         self.places: dict[str, tuple[int, int]] = {}
         for name, key, at in uses:
             place = _place(source, at)
@@ -173,7 +191,8 @@ class Expressions:
     def __init__(self) -> None:
         self._lonely = cel.NewEnv(variables=_VARIABLES)
         self._eventful = cel.NewEnv(variables={**_VARIABLES, **_EVENT_VARIABLES})
-        self._compiled: dict[tuple[str, str, bool], Expression] = {}
+        self._asking = cel.NewEnv(variables={**_VARIABLES, **_ANSWERS})
+        self._compiled: dict[tuple[str, str, bool, bool], Expression] = {}
         literal = cel.NewEnv(variables={"text": _T.STRING})
         # Literals that the compiler lets pass and evaluation would refuse, each time.
         self._literals = {
@@ -182,11 +201,14 @@ class Expressions:
             "timestamp": literal.compile("timestamp(text)"),
         }
 
-    def compile(self, source: str, *, want: Literal["bool", "any"] = "bool", event: bool = True) -> Expression:
-        """Check and compile; without `event` there is none to look at. Raises ExpressionError with every fault."""
-        key = (source, want, event)
+    def compile(
+        self, source: str, *, want: Literal["bool", "any"] = "bool", event: bool = True, answers: bool = False
+    ) -> Expression:
+        """Check and compile; without `event` there is none to look at, with `answers` those to a survey, but no event.
+        Raises ExpressionError with every fault."""
+        key = (source, want, event, answers)
         if key not in self._compiled:
-            self._compiled[key] = self._compile(source, want, event)
+            self._compiled[key] = self._compile(source, want, event and not answers, answers)
         return self._compiled[key]
 
     def operands(self, source: str) -> tuple[Expression, ...]:
@@ -207,20 +229,20 @@ class Expressions:
                 yield node.at
                 pending += node.parts
 
-    def _compile(self, source: str, want: str, event: bool) -> Expression:
+    def _compile(self, source: str, want: str, event: bool, answers: bool) -> Expression:
         self._refuse(source)
+        known = [*_VARIABLES, *(_EVENT_VARIABLES if event else ()), *(_ANSWERS if answers else ())]
         try:
-            compiled = (self._eventful if event else self._lonely).compile(source)
+            compiled = (self._eventful if event else self._asking if answers else self._lonely).compile(source)
             tree = parse_tree(compiled.serialize())
         except RuntimeError as error:
-            known = [*_VARIABLES, *(_EVENT_VARIABLES if event else ())]
             raise ExpressionError(Fault(*each) for each in faults(str(error), source, known)) from error
         wrong = [Fault(*_place(source, at), message) for at, message in self._wrong(tree)]
         if want == "bool" and compiled.return_type() != _T.BOOL:
             wrong.append(Fault(1, 1, _not_a_condition(compiled.return_type().name(), source)))
         if wrong:
             raise ExpressionError(wrong)
-        return Expression(source, compiled, tree)
+        return Expression(source, compiled, tree, frozenset(known))
 
     def _refuse(self, source: str) -> None:
         if not source.strip():
@@ -260,30 +282,41 @@ def _not_a_condition(kind: str, source: str) -> str:
     return f"a condition must be true or false, this is {type_name(kind)}: compare it with something"
 
 
-def _uses(node: Node) -> Iterator[tuple[str, str | None, int | None]]:
-    """(variable, constant key or None, offset) of every place where a variable is read.
+def _uses(node: Node, names: frozenset[str]) -> Iterator[tuple[str, str | None, int | None]]:
+    """(variable, constant key or None, offset) of every place where one of these variables is read.
 
     For a list the key is the text that `in` looks for.
     """
-    variable, key, rest = _use(node)
+    variable, key, rest = _use(node, names)
     if variable is not None:
         yield variable.name, key, None if variable.at is None else variable.at - max(variable.name.rfind("."), 0)
     for part in rest:
-        yield from _uses(part)
+        yield from _uses(part, names)
 
 
-def _use(node: Node) -> tuple[Node | None, str | None, tuple[Node, ...]]:
+def _use(node: Node, names: frozenset[str]) -> tuple[Node | None, str | None, tuple[Node, ...]]:
     """The variable that a node reads by itself, with its key, and the nodes still to look at."""
     match node:
-        case Node(kind="name", name=name) if name in VARIABLES:
+        case Node(kind="name", name=name) if name in names:
             return node, None, ()
-        case Node(kind="select", name=field, parts=(Node(kind="name", name=name) as variable,)) if name in _MAPS:
+        case Node(kind="select", name=field, parts=(Node(kind="name", name=name) as variable,)) if (
+            name in _MAPS & names
+        ):
             return variable, field, ()
         case Node(kind="call", name="_[_]", parts=(Node(kind="name", name=name) as variable, Node(value=str(key)))):
-            return (variable, key, ()) if name in _MAPS else (None, None, node.parts)
+            return (variable, key, ()) if name in _MAPS & names else (None, None, node.parts)
         case Node(kind="call", name="@in", parts=(Node(value=str(key)), Node(kind="name", name=name) as variable)):
-            return (variable, key, ()) if name in VARIABLES else (None, None, node.parts)
+            return (variable, key, ()) if name in names else (None, None, node.parts)
     return None, None, node.parts
+
+
+def _personas(tree: Node) -> Iterator[str]:
+    """The texts that the persona is compared with."""
+    for node in tree.walk():
+        if node.name in ("_==_", "_!=_", "@in") and any(part.name == "user.persona" for part in node.parts):
+            for part in node.parts:
+                constants = part.parts if part.kind == "list" else (part,)
+                yield from (str(each.value) for each in constants if isinstance(each.value, str))
 
 
 def _keys(name: str, uses: list[tuple[str, str | None, int | None]]) -> frozenset[str] | None:

@@ -80,6 +80,23 @@ class Block(Struct, frozen=True, kw_only=True):
     variant: str | None = None
 
 
+class Question(Struct, frozen=True, kw_only=True):
+    """`labels` are the words for the choices, in their order; what is sent back is a choice."""
+
+    id: str
+    ask: str
+    choose: tuple[str | int | float | bool, ...]
+    labels: tuple[str, ...]
+
+
+class Survey(Struct, frozen=True, kw_only=True):
+    """The questions that apply to the user so far, in order, and the answers given to them; null: skipped."""
+
+    id: str
+    questions: tuple[Question, ...]
+    answers: dict[str, Any] = field(default_factory=dict)
+
+
 class Prompt(Struct, frozen=True, kw_only=True, tag="prompt"):
     offset: int
     id: str
@@ -93,6 +110,7 @@ class Prompt(Struct, frozen=True, kw_only=True, tag="prompt"):
     expires_at: str | None = None  # ISO 8601
     trigger: str = ""
     variant: str | None = None
+    survey: Survey | None = None
 
 
 class Withdraw(Struct, frozen=True, kw_only=True, tag="withdraw"):

@@ -17,6 +17,7 @@ from handrail.core.durations import Duration, parse_duration
 from handrail.core.events import SERVER_EVENTS
 from handrail.core.expressions import Expression
 from handrail.core.frames import Button
+from handrail.core.locales import fold, in_locale
 from handrail.core.names import Name
 from handrail.core.scope import Scope
 from handrail.core.source import Shape
@@ -52,6 +53,7 @@ class MessageShape(FaceShape):
     description: str | None = None
     kind: Kind
     expires: Duration | None = None
+    survey: Name | None = None
     variants: list[VariantShape] = Field(default_factory=list)
     locales: dict[str, FaceShape] = Field(default_factory=dict)
 
@@ -92,6 +94,7 @@ class Message:
     expires: int | None = None  # milliseconds on screen, None for no end
     variants: tuple[Variant, ...] = ()
     locales: dict[str, Face] = field(default_factory=dict)
+    survey: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,9 @@ def render(message: Message, scope: Scope) -> Rendered:
     """The message in words for this user. Raises TemplateFault when a template cannot be rendered."""
     locale = str(scope.variable("user.locale", None))
     variant = next((each for each in message.variants if _applies(each, scope)), None)
-    face = message.face.under(_in_locale(message.locales, locale))
+    face = message.face.under(in_locale(message.locales, locale) or Face())
     if variant:
-        face = face.under(variant.face).under(_in_locale(variant.locales, locale))
+        face = face.under(variant.face).under(in_locale(variant.locales, locale) or Face())
     return Rendered(
         title=_fill(face.title, scope),
         body=_fill(face.body, scope),
@@ -133,7 +136,22 @@ def compile_message(shape: MessageShape, compiler: Compiler) -> Message:
         expires=shape.expires,
         variants=tuple(_variants(shape, compiler)),
         locales=_locales(shape.locales, compiler, "locales"),
+        survey=_survey(shape, compiler),
     )
+
+
+def _survey(shape: MessageShape, compiler: Compiler) -> str:
+    """The survey that a message of kind survey asks: the one it names, or else the one that is called like it."""
+    surveys = compiler.names.surveys
+    if shape.kind != "survey":
+        if shape.survey is not None and compiler.document.value.get("kind") == shape.kind:
+            compiler.error("only a message of kind survey asks one", "survey")
+        return ""
+    if shape.survey is not None:
+        compiler.refer("survey", shape.survey, surveys, "survey")
+    elif shape.message not in surveys:
+        compiler.error("a message of kind survey says which: add a key survey, as survey: NAME", "kind")
+    return shape.survey or shape.message
 
 
 def _variants(shape: MessageShape, compiler: Compiler) -> Iterator[Variant]:
@@ -148,7 +166,7 @@ def _variants(shape: MessageShape, compiler: Compiler) -> Iterator[Variant]:
 
 
 def _locales(shapes: dict[str, FaceShape], compiler: Compiler, *at: str | int) -> dict[str, Face]:
-    return {_fold(locale): _face(shape, compiler, *at, locale) for locale, shape in shapes.items()}
+    return {fold(locale): _face(shape, compiler, *at, locale) for locale, shape in shapes.items()}
 
 
 def _face(shape: FaceShape, compiler: Compiler, *at: str | int) -> Face:
@@ -190,13 +208,3 @@ def _check_deed(do: str | dict[str, Any], compiler: Compiler, *at: str | int) ->
 
 def _applies(variant: Variant, scope: Scope) -> bool:
     return variant.condition is None or variant.condition.holds(scope)[0]
-
-
-def _in_locale(locales: dict[str, Face], locale: str) -> Face:
-    """The face for `de-at`, else for `de`, else nothing said."""
-    wanted = _fold(locale)
-    return locales.get(wanted) or locales.get(wanted.split("-")[0]) or Face()
-
-
-def _fold(locale: str) -> str:
-    return locale.lower().replace("_", "-")

@@ -9,9 +9,11 @@ from handrail.core.deadlines import session_end
 from handrail.core.durations import format_duration
 from handrail.core.expressions import Expression
 from handrail.core.program import Program, Trigger
+from handrail.core.scalars import show
 from handrail.core.state import State
 from handrail.core.stays import is_watched, reaches
 from handrail.core.triggers import Hook, OnAbsence, OnAway, OnDelay, OnIdle, OnSequence, OnUnprepared
+from handrail.core.triggers.changes import OnChange
 from handrail.core.triggers.count import OnCount
 from handrail.core.triggers.dwell import OnDwell
 from handrail.core.triggers.event import OnEvent
@@ -59,6 +61,8 @@ def waiting(hook: Hook, index: int, trigger: Trigger, program: Program, state: S
         case OnSegment():
             word, _, segment = hook.wakes[0].partition(":")
             return Waiting(f"{word} {segment}", f"the user {'is' if segment in state.segments else 'is not'} in it")
+        case OnChange(wakes=("changes:persona",)):
+            return Waiting("changes persona", f"it is {show(state.persona)}" if state.persona else "the user has none")
         case OnSession():
             return _session(hook, program, state)
     return Waiting(", ".join(hook.wakes), "whenever it happens")

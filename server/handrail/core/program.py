@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from handrail.core.actions import Action, CallWebhook, ShowPrompt, WithdrawPrompt
 from handrail.core.counters import Counter
@@ -15,8 +15,10 @@ from handrail.core.durations import Limit
 from handrail.core.expressions import Expression
 from handrail.core.flows import Flow
 from handrail.core.messages import Message
+from handrail.core.personas import Personas
 from handrail.core.policy import Policy
 from handrail.core.state import FlowChoice
+from handrail.core.surveys import Survey
 from handrail.core.templates import Nested
 from handrail.core.triggers import Hook, OnAway, OnDwell, OnIdle, OnSequence
 from handrail.core.webhooks import Webhook
@@ -85,11 +87,11 @@ class Segment:
 class Program:
     """All compiled rules. `version` is a hash of what they were compiled from.
 
-    `hooks` maps a wake key to the hooks it may wake, each with its trigger. `segments` are in dependency order and
-    `segments_reading` maps what a segment reads (`user.traits`, `user.counters.NAME`, `user.segments.NAME`, `now`) to
-    their indexes. `away` is (length in ms, trigger) sorted by length; `idle` the same by step ("" for any) and whether
-    hidden tabs count, `dwell` by step. `watched` are the sliding counters that segments read: their falling by time
-    alone is a deadline.
+    `hooks` maps a wake key to the hooks it may wake, each with its trigger. `segments` are in dependency order, the
+    choice of a persona among them, and `segments_reading` maps what they read (`user.traits`, `user.counters.NAME`,
+    `user.segments.NAME`, `user.persona`, `now`) to their indexes. `away` is (length in ms, trigger) sorted by length;
+    `idle` the same by step ("" for any) and whether hidden tabs count, `dwell` by step. `watched` are the sliding
+    counters that segments read: their falling by time alone is a deadline.
     """
 
     version: str = ""
@@ -99,13 +101,15 @@ class Program:
     idle: Mapping[tuple[str, bool], Spans] = field(default_factory=dict)
     dwell: Mapping[str, Spans] = field(default_factory=dict)
     away: Spans = ()
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[Segment | Personas, ...] = ()
     segments_reading: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     counters: Mapping[str, Counter] = field(default_factory=dict)
     counters_by_event: Mapping[str, tuple[Counter, ...]] = field(default_factory=dict)
     watched: Mapping[str, Counter] = field(default_factory=dict)
+    attributes: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of each persona
     messages: Mapping[str, Message] = field(default_factory=dict)
     flows: Mapping[str, Flow] = field(default_factory=dict)
+    surveys: Mapping[str, Survey] = field(default_factory=dict)
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     bodies: Mapping[str, Nested] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)

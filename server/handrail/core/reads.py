@@ -10,7 +10,7 @@ from handrail.core.expressions import Expression
 _ALWAYS = ("now", "user.session.id", "user.session.started", "user.session.length", "user.session.events")
 _FOLLOWS = {
     "user.goals": "user.traits",
-    "user.persona": "user.traits",
+    "user.attributes": "user.persona",
     "user.locale": "user.traits",
     "user.timezone": "user.traits",
     "user.first_seen": "now",
@@ -23,7 +23,7 @@ _FOLLOWS = {
 
 def keys_read(condition: Expression | None, counters: Iterable[str]) -> set[str]:
     """What must be touched for the condition's value to change: `user.traits`, `user.counters.NAME`,
-    `user.segments.NAME`, and `now` for what may change at any moment."""
+    `user.segments.NAME`, `user.persona`, and `now` for what may change at any moment."""
     if condition is None:
         return set()
     keys = {f"user.segments.{name}" for name in condition.segments}

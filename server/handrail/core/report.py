@@ -55,7 +55,8 @@ def _condition(told: Explanation) -> Iterator[str]:
 
 def _part(part: Part) -> str:
     source = " ".join(part.source.split())
-    return f"{source}: {_VALUES[part.value]}" + (f" ({part.error})" if part.error else "")
+    aside = "; ".join(filter(None, (part.error, part.detail)))
+    return f"{source}: {_VALUES[part.value]}" + (f" ({aside})" if aside else "")
 
 
 def _bound(bound: Bound, now: int) -> str:

@@ -19,12 +19,14 @@ from handrail.core.counters import Counter, CounterShape
 from handrail.core.expressions import Expression, Expressions
 from handrail.core.flows import Flow, FlowShape, compile_flow
 from handrail.core.messages import Message, MessageShape, compile_message
+from handrail.core.personas import Persona, Personas, PersonaShape, compile_persona
 from handrail.core.policy import Policy, PolicyShape, compile_policy
 from handrail.core.problems import Problem, suggest
 from handrail.core.program import Cancel, Program, Segment, Trigger, index_away, index_dwell, index_idle
 from handrail.core.scalars import show
-from handrail.core.segments import SegmentShape, in_order, index_reads, watched
+from handrail.core.segments import PERSONA, SegmentShape, conditions_of, in_order, index_reads, watched
 from handrail.core.source import Document, read, salvage
+from handrail.core.surveys import Survey, SurveyShape, compile_survey
 from handrail.core.templates import Nested, Templates
 from handrail.core.trigger import compile_trigger
 from handrail.core.triggers import Hook
@@ -46,9 +48,11 @@ class _Parts:
 
     triggers: dict[str, Trigger] = field(default_factory=dict)
     segments: dict[str, Segment] = field(default_factory=dict)
+    personas: dict[str, Persona] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
+    surveys: dict[str, Survey] = field(default_factory=dict)
     webhooks: dict[str, Webhook] = field(default_factory=dict)
     bodies: dict[str, Nested] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
@@ -67,14 +71,15 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
         compiler = Compiler(document, names, expressions=expressions, templates=templates, problems=problems, uses=uses)
         places[f"{kind}:{name}"] = document
         _COMPILE[kind](compiler, parts, order, environ)
-    segments, circle = in_order(parts.segments.values())
+    personas = Personas(parts.personas)
+    segments, circle = in_order(parts.segments.values(), personas)
     straight = dict(parts.segments)
     while circle:
         straight = {name: each for name, each in straight.items() if name not in circle}
-        document = places[f"segment:{circle[0]}"]
+        document = places[f"segment:{next(name for name in circle if name != PERSONA)}"]
         message = f"segments test each other in a circle: {' -> '.join(circle)}"
         problems.append(document.problem(document.value_place(("if",)), message))
-        segments, circle = in_order(straight.values())
+        segments, circle = in_order(straight.values(), personas)
     if any(problem.severity == "error" for problem in problems):
         return Loaded(None, tuple(sorted(problems)))
     program = _assemble(parts, segments, version_of(sources))
@@ -116,12 +121,18 @@ def _unique(documents: list[Document], problems: list[Problem]) -> list[tuple[st
 def _parted(document: Document, problems: list[Problem]) -> Iterator[Document]:
     """The document, or the ones that run together in it where a '---' was forgotten: no kind is a key of another."""
     keys = list(document.value)
-    starts = [0, *(index for index, key in enumerate(keys) if index and key in _COMPILE and keys[0] in _COMPILE)]
+    kinds = _COMPILE if keys and keys[0] in _COMPILE else ()
+    starts = [0, *(index for index, key in enumerate(keys) if index and key in kinds and not _names_survey(keys, key))]
     for start, end in pairwise([*starts, len(keys)]):
         if start:
             message = f"'{keys[start]}' begins another document: put a line '---' before it"
             problems.append(document.problem(document.key_place((keys[start],)), message))
         yield replace(document, value={key: document.value[key] for key in keys[start:end]})
+
+
+def _names_survey(keys: list[str], key: str) -> bool:
+    """Whether this key of a message only names its survey."""
+    return keys[0] == "message" and key == "survey" and "questions" not in keys
 
 
 def _unknown_kind(kind: str, document: Document) -> str:
@@ -151,6 +162,8 @@ def _names(kept: list[tuple[str, str, Document]]) -> Names:
         segments=frozenset(by_kind["segment"]),
         counters=frozenset(by_kind["counter"]),
         webhooks=frozenset(by_kind["webhook"]),
+        surveys=frozenset(by_kind["survey"]),
+        personas=frozenset(by_kind["persona"]),
         flows=flows,
     )
 
@@ -170,6 +183,12 @@ def _segment(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str
         parts.segments[shape.segment] = Segment(shape.segment, compiler.condition(shape.condition, "if", event=False))
 
 
+def _persona(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
+    shape = compiler.shape(PersonaShape) or salvage(PersonaShape, compiler.document, {"persona": "x"})
+    if shape is not None:
+        parts.personas[shape.persona] = compile_persona(shape, compiler)
+
+
 def _counter(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
     shape = compiler.shape(CounterShape) or salvage(CounterShape, compiler.document, {"counter": "x", "of": "x"})
     if shape is not None:
@@ -186,6 +205,12 @@ def _flow(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, s
     shape = compiler.shape(FlowShape) or salvage(FlowShape, compiler.document, {"flow": "x"})
     if shape is not None:
         parts.flows[shape.flow] = compile_flow(shape, compiler)
+
+
+def _survey(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
+    shape = compiler.shape(SurveyShape)
+    if shape is not None:
+        parts.surveys[shape.survey] = compile_survey(shape, compiler)
 
 
 def _webhook(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
@@ -215,15 +240,17 @@ def _policy(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str,
 _COMPILE: dict[str, Callable[[Compiler, _Parts, int, Mapping[str, str]], None]] = {
     "trigger": _trigger,
     "segment": _segment,
+    "persona": _persona,
     "counter": _counter,
     "message": _message,
     "flow": _flow,
+    "survey": _survey,
     "webhook": _webhook,
     "policy": _policy,
 }
 
 
-def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Program:
+def _assemble(parts: _Parts, segments: tuple[Segment | Personas, ...], version: str) -> Program:
     triggers = list(parts.triggers.values())
     hooks: defaultdict[str, list[tuple[Trigger, Hook]]] = defaultdict(list)
     for trigger in triggers:
@@ -250,17 +277,20 @@ def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Pro
         counters=parts.counters,
         counters_by_event={key: tuple(each) for key, each in counting.items()},
         watched=watched(_followed(segments, parts.flows), parts.counters),
+        attributes=Personas(parts.personas).attributes(),
         messages=parts.messages,
         flows=parts.flows,
+        surveys=parts.surveys,
         webhooks=parts.webhooks,
         bodies=parts.bodies,
         policy=parts.policy,
     )
 
 
-def _followed(segments: tuple[Segment, ...], flows: dict[str, Flow]) -> Iterator[Expression | None]:
+def _followed(segments: tuple[Segment | Personas, ...], flows: dict[str, Flow]) -> Iterator[Expression | None]:
     """The conditions that hold or fail all the time, whatever happens."""
-    yield from (segment.condition for segment in segments)
+    for segment in segments:
+        yield from conditions_of(segment)
     for flow in flows.values():
         yield from (step.condition for step in flow.modules.values())
         yield from (variant.condition for variant in flow.variants)

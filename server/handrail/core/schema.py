@@ -13,10 +13,12 @@ from handrail.core.actions import THENS
 from handrail.core.counters import CounterShape
 from handrail.core.flows import FlowShape
 from handrail.core.messages import DEEDS, ButtonShape, MessageShape
+from handrail.core.personas import PersonaShape
 from handrail.core.policy import REASONS, PolicyShape
 from handrail.core.scenarios import ACTIONS, EntryShape, TestShape
 from handrail.core.segments import SegmentShape
 from handrail.core.source import Shape
+from handrail.core.surveys import QuestionShape, SurveyShape
 from handrail.core.trigger import TriggerShape
 from handrail.core.triggers import WHENS
 from handrail.core.webhooks import WebhookShape
@@ -27,9 +29,14 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KINDS: dict[str, tuple[type[Shape], str]] = {
     "trigger": (TriggerShape, "A rule: what it waits for, under which condition, and what it does then."),
     "segment": (SegmentShape, "Users who belong together, told by a condition that is judged as things change."),
+    "persona": (
+        PersonaShape,
+        "A kind of user with attributes, told or found by a condition; each user has one at most.",
+    ),
     "counter": (CounterShape, "A number kept for each user, for conditions and texts."),
     "message": (MessageShape, "Words for a prompt or a slot, with variants and locales."),
     "flow": (FlowShape, "Steps of an onboarding, assembled for each user."),
+    "survey": (SurveyShape, "Questions to users; what they answer becomes goals and traits at once."),
     "webhook": (WebhookShape, "Where to send what was decided, as a signed POST."),
     "policy": (PolicyShape, "How often users are spoken to, over all triggers."),
     "test": (TestShape, "A user's story and what is to be decided in it; in files that end in .test.yaml."),
@@ -50,6 +57,11 @@ _MEANINGS: dict[str, dict[str, str]] = {
         "when_blocked": "What becomes of it when a cap, the gap or another prompt blocks it: drop, or {defer: 10m}.",
     },
     "segment": {"segment": "The segment's name.", "if": "A CEL condition over user and now."},
+    "persona": {
+        "persona": "The persona's name, as in user.persona; the trait persona may tell it.",
+        "if": "A CEL condition over user and now: who is of this persona unless the trait tells another.",
+        "attributes": "What is said of such users, as in user.attributes.NAME.",
+    },
     "counter": {
         "counter": "The counter's name, as in user.counters.NAME.",
         "of": "The event it counts.",
@@ -68,10 +80,16 @@ _MEANINGS: dict[str, dict[str, str]] = {
         "anchor": "CSS selector of what it points at.",
         "style": "Hints for the page that draws it.",
         "expires": "How long it stays on the screen at most.",
+        "survey": "Of kind survey: the survey it asks; left out, the one of the message's own name.",
         "variants": "Other words: the first whose `if` holds.",
         "locales": "Other words by locale, such as de or pt-br.",
     },
     "flow": {"flow": "The flow's name.", "steps": "Its steps in order.", "variants": "The first whose `if` holds."},
+    "survey": {
+        "survey": "The survey's name.",
+        "questions": "What it asks, in order; each may be skipped.",
+        "locales": "Other words by locale: for each question, what it asks and a label for each choice.",
+    },
     "webhook": {
         "webhook": "The webhook's name.",
         "url": "Where to POST; ${NAME} is read from the environment.",
@@ -89,6 +107,13 @@ _MEANINGS: dict[str, dict[str, str]] = {
         "holdout": "The share of users who get nothing, and are recorded as would-have-shown.",
         "skew": "How far behind the newest event a late one may still bring a prompt.",
     },
+    "question": {
+        "id": "The question's name, as in answers.ID.",
+        "ask": "What it asks, a template over user and now.",
+        "choose": "What can be answered.",
+        "sets": "goals: the choice becomes a goal of the user; traits.NAME: it becomes this trait.",
+        "if": "A CEL condition over user, now and the answers so far.",
+    },
     "test": {
         "test": "What the test shows.",
         "given": "The user as the test finds them.",
@@ -101,7 +126,7 @@ def rule_schema() -> dict[str, Any]:
     """The schema of one document of any kind."""
     shapes = [shape for shape, _ in KINDS.values()]
     models: list[type[Shape]] = list(
-        dict.fromkeys([*shapes, *WHENS.values(), *THENS.values(), ButtonShape, EntryShape])
+        dict.fromkeys([*shapes, *WHENS.values(), *THENS.values(), ButtonShape, EntryShape, QuestionShape])
     )
     names, generated = models_json_schema([(model, "validation") for model in models], ref_template="#/$defs/{model}")
     parts: dict[str, Any] = {name: _tidy(part) for name, part in generated["$defs"].items()}
@@ -109,6 +134,7 @@ def rule_schema() -> dict[str, Any]:
     named = {model: parts[ref.removeprefix("#/$defs/")] for model, ref in refs.items()}
     for kind, (shape, meaning) in KINDS.items():
         _describe(named[shape], kind, meaning)
+    _describe(named[QuestionShape], "question", "One question of a survey.")
     for model in (*WHENS.values(), *THENS.values()):
         named[model].setdefault("description", _told_by(model))
     _fill_gaps(named)

@@ -50,13 +50,23 @@ def iso(ms: int) -> str:
 class Scope:
     """The variables of one user at `now`, with the event under consideration; values are computed when asked for."""
 
-    __slots__ = ("counters", "event", "now", "state")
+    __slots__ = ("attributes", "counters", "event", "now", "state")
 
-    def __init__(self, state: State, counters: Mapping[str, Counter], event: Occurrence, now: int) -> None:
+    def __init__(
+        self,
+        state: State,
+        counters: Mapping[str, Counter],
+        event: Occurrence,
+        now: int,
+        *,
+        attributes: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """`attributes` are those of each persona."""
         self.state = state
         self.counters = counters
         self.event = event
         self.now = now
+        self.attributes = attributes or {}
 
     def variable(self, name: str, keys: frozenset[str] | None) -> object:
         """The value of a variable such as `user.traits`; of a large map only `keys` are needed (None: all)."""
@@ -114,11 +124,16 @@ def _text_trait(name: str) -> Callable[[Scope], str]:
     return read
 
 
+def _persona(scope: Scope) -> str:
+    return _told_persona(scope) or scope.state.persona
+
+
 def _goals(scope: Scope) -> list[str]:
     goals = scope.state.traits.get("goals")
     return [goal for goal in goals if isinstance(goal, str)] if isinstance(goals, list) else []
 
 
+_told_persona = _text_trait("persona")
 _VARIABLES: dict[str, Callable[[Scope], Any]] = {
     "user.id": lambda scope: scope.state.user,
     "user.traits": lambda scope: scope.state.traits,
@@ -133,7 +148,8 @@ _VARIABLES: dict[str, Callable[[Scope], Any]] = {
     "user.flow.variant": lambda scope: (scope.state.flow.variant or "") if scope.state.flow else "",
     "user.flow.position": lambda scope: scope.state.flow.position if scope.state.flow else 0,
     "user.goals": _goals,
-    "user.persona": _text_trait("persona"),
+    "user.persona": _persona,
+    "user.attributes": lambda scope: scope.attributes.get(_persona(scope), {}),
     "user.consents": lambda scope: scope.state.consents,
     "user.locale": _text_trait("locale"),
     "user.timezone": _text_trait("timezone"),

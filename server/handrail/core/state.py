@@ -20,6 +20,7 @@ SEEN_MAX = 2_000  # and how many of them at most, the newest
 TRAITS_MAX = 500
 STEPS_MAX = 500
 PURPOSES_MAX = 100
+SURVEYS_MAX = 100
 # Kinds of waits that stand for no `when` of their trigger: it came true already, and is decided afresh.
 AFRESH, WHEN_FREE = -1, -2
 
@@ -141,6 +142,10 @@ class State(Struct, kw_only=True, omit_defaults=True):
     memory: dict[str, Memory] = field(default_factory=dict)  # TRIGGER#INDEX of the hook -> what it remembers
     tracked: int = 0  # events tracked so far, without those that happened before the newest of them
     tracked_at: int = 0  # when the newest happened
+    answers: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # survey -> question -> choice, list, None: skipped
+    persona: str = ""  # as last settled
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:
@@ -154,6 +159,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
         new.slots = self.slots.copy()
         new.fired = self.fired.copy()
         new.memory = self.memory.copy()
+        new.answers = self.answers.copy()
         new.seen = self.seen.copy()
         return new
 

@@ -14,14 +14,16 @@ from handrail.core import counters, flows
 from handrail.core.effects import Call, Considered, Decision, Effect, Push
 from handrail.core.expressions import Expression
 from handrail.core.flows import assemble, view
-from handrail.core.frames import Block, Content, Flow, Prompt, Withdraw
+from handrail.core.frames import Block, Content, Flow, Prompt, Survey, Withdraw
 from handrail.core.messages import Message, render
+from handrail.core.personas import Personas
 from handrail.core.policy import remember
 from handrail.core.scope import NOTHING, Occurrence, Scope, iso
 from handrail.core.state import TRAITS_MAX, FlowChoice, OnScreen, State, Wait
+from handrail.core.surveys import pose
 
 if TYPE_CHECKING:
-    from handrail.core.program import Program
+    from handrail.core.program import Program, Segment
 
 WAITS = 200  # pending delays and snoozes of one user; the ones due last give way
 DEPTH = 8  # how many emits may lead to one another
@@ -52,7 +54,8 @@ class Turn:
     # --- reading ---
 
     def scope(self, occurrence: Occurrence = NOTHING) -> Scope:
-        return Scope(self.state, self.program.counters, occurrence, self.now)
+        program = self.program
+        return Scope(self.state, program.counters, occurrence, self.now, attributes=program.attributes)
 
     def holds(self, condition: Expression | None, occurrence: Occurrence = NOTHING) -> bool:
         return condition is None or condition.holds(self.scope(occurrence))[0]
@@ -144,25 +147,46 @@ class Turn:
         )
 
     def refresh_segments(self) -> None:
-        """Evaluate, in dependency order, the segments that read what was touched; changes become occurrences."""
+        """Settle, in dependency order, the segments and the persona as far as they read what was touched; changes
+        become occurrences."""
         pending = self._concerned()
-        held = set(self.state.segments)
         while pending:
             index = heappop(pending)
             while pending and pending[0] == index:
                 heappop(pending)
-            segment = self.program.segments[index]
-            belongs = segment.name in self.state.pinned or self.holds(segment.condition)
-            if belongs == (segment.name in held):
-                continue
-            held.symmetric_difference_update((segment.name,))
-            self.state.segments = tuple(sorted(held))
-            word = "entered" if belongs else "left"
-            key = f"{'enters' if belongs else 'leaves'}:{segment.name}"
-            self.server_event(f"segment_{word}", key, segment=segment.name)
-            self.changed.add(f"user.segments.{segment.name}")
-            for dependent in self.program.segments_reading.get(f"user.segments.{segment.name}", ()):
-                heappush(pending, dependent)
+            settled = self.program.segments[index]
+            key = self._settle_persona(settled) if isinstance(settled, Personas) else self._settle_segment(settled)
+            if key:
+                self.changed.add(key)
+                for dependent in self.program.segments_reading.get(key, ()):
+                    heappush(pending, dependent)
+
+    def _settle_segment(self, segment: Segment) -> str:
+        """What changed, as others read it, or empty."""
+        held = self.state.segments
+        belongs = segment.name in self.state.pinned or self.holds(segment.condition)
+        if belongs == (segment.name in held):
+            return ""
+        self.state.segments = tuple(sorted({*held} ^ {segment.name}))
+        word, verb = ("entered", "enters") if belongs else ("left", "leaves")
+        self.server_event(f"segment_{word}", f"{verb}:{segment.name}", segment=segment.name)
+        return f"user.segments.{segment.name}"
+
+    def _settle_persona(self, personas: Personas) -> str:
+        before, present = self.state.persona, personas.choose(self.scope())
+        if present == before:
+            return ""
+        self.state.persona = present
+        self.occurrences.append(
+            Occurrence(
+                keys=("changes:persona",),
+                name="persona_changed",
+                at=self.now,
+                properties={"from": before, "to": present},
+                late=self.late,
+            )
+        )
+        return "user.persona"
 
     def _concerned(self) -> list[int]:
         """Indexes of the segments to evaluate: those that read what was touched, and those that read the clock."""
@@ -183,6 +207,7 @@ class Turn:
     def show(self, message: Message, trigger: str, occurrence: Occurrence) -> str | None:
         """Put a message on the screen and return the variant chosen. Raises TemplateFault."""
         rendered = render(message, self.scope(occurrence))
+        survey = self.pose(message.survey)
         self.withdraw("preempted")  # whatever is there: the arbiter let this one through
         offset = self.next_offset()
         expires = self.now + message.expires if message.expires else 0
@@ -199,10 +224,16 @@ class Turn:
             expires_at=iso(expires) if expires else None,
             trigger=trigger,
             variant=rendered.variant,
+            survey=survey,
         )
         self.state.prompt = OnScreen(prompt, expires)
         self.effects.append(Push(prompt))
         return rendered.variant
+
+    def pose(self, name: str) -> Survey | None:
+        """The survey of this name as it stands for the user. Raises TemplateFault."""
+        survey = self.program.surveys.get(name)
+        return pose(survey, self.scope(), self.state.answers.get(name, {})) if survey else None
 
     def withdraw(self, reason: str) -> None:
         """Take the prompt on the screen off it, everywhere."""

@@ -22,7 +22,7 @@ def never_woken(written: Written) -> Iterator[Problem]:
     """Each `when` that cannot come true or is there twice."""
     program = written.program
     steps = frozenset(step for flow in program.flows.values() for step in flow.modules)
-    constant = {segment.name: _constant(segment) for segment in program.segments}
+    constant = {each.name: _constant(each) for each in program.segments if isinstance(each, Segment)}
     for trigger in program.triggers.values():
         document = f"trigger:{trigger.name}"
         for hook, at in written.hooks(trigger):

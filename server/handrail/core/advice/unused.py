@@ -27,8 +27,21 @@ def unused_parts(written: Written) -> Iterator[Problem]:
     called = {action.webhook for action in actions if isinstance(action, CallWebhook)}
     for name in program.webhooks.keys() - called:
         yield written.warn(f"webhook:{name}", "no trigger calls this webhook", "webhook")
+    yield from _unasked(written)
     yield from _uncounted(written)
     yield from _unchosen(written)
+
+
+def _unasked(written: Written) -> Iterator[Problem]:
+    """Messages with a survey in a slot: there only their words are seen. A survey that no message asks may be the
+    page's own to ask."""
+    program = written.program
+    for trigger in program.triggers.values():
+        for index, action in enumerate(trigger.actions):
+            message = program.messages.get(action.message or "") if isinstance(action, FillSlot) else None
+            if message is not None and message.survey:
+                at = ("then", index, "content", "message")
+                yield written.warn(f"trigger:{trigger.name}", "a slot asks no survey: show it with prompt", *at)
 
 
 def _uncounted(written: Written) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""`{changes: traits.NAME}`: true when the trait gets another value, by identify or by a rule's `set`."""
+"""`{changes: traits.NAME}` and `{changes: persona}`: true when the trait, or the user's persona, gets another value."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ChangesWhen(Shape):
     changes: str
 
     def hook(self, compiler: Compiler) -> OnChange:
-        if not self.changes.startswith("traits.") or not self.changes.removeprefix("traits."):
-            compiler.error(f"expected traits.NAME, found '{self.changes}'", "changes")
+        if self.changes != "persona" and self.changes.removeprefix("traits.") in (self.changes, ""):
+            compiler.error(f"expected traits.NAME or persona, found '{self.changes}'", "changes")
         return OnChange((f"changes:{self.changes}",))
 
 
