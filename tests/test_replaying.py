@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -14,7 +17,7 @@ from benchmarks.archive import calls
 from handrail.replaying import Outcome, replay_archive
 from handrail.rulebook import read_sources
 from handrail.ticker import Ticker
-from test_cli import handrail
+from test_cli import clean, handrail
 
 ROOT = Path(__file__).parents[1]
 RULES = read_sources(ROOT / "rules").texts
@@ -133,4 +136,19 @@ def test_replay_of_faulty_rules_names_the_faults(tmp_path: Path) -> None:
     done = handrail(tmp_path, "replay", "bad.yaml", str(EXAMPLE))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("bad.yaml:1:1: ")
-    assert handrail(tmp_path, "replay", "bad.yaml", "nowhere.jsonl").returncode == 2
+
+
+@pytest.mark.parametrize("call", [["nowhere", "a.jsonl"], ["rules", "nowhere.jsonl"], ["rules"]])
+def test_a_wrong_call_is_two(call: list[str]) -> None:
+    done = handrail(ROOT, "replay", *call)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_replay_reads_what_is_piped_in() -> None:
+    command = [sys.executable, "-m", "handrail", "replay", "rules", "-", "--absent"]
+    packed = gzip.compress(EXAMPLE.read_bytes())
+    done = subprocess.run(command, cwd=ROOT, env=clean(), input=packed, capture_output=True, timeout=60, check=True)
+    assert done.stdout.startswith(b"23 events of 4 users")
+    assert b"nobody is taken to look" in done.stdout
+    assert b"stuck-newcomer" not in done.stdout.partition(b"never woken")[0]

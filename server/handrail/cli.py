@@ -152,12 +152,7 @@ def explain(
 @cli.command()
 def replay(
     rules: Annotated[Path, typer.Argument(help="A folder of rule files, or one file.", exists=True)],
-    archive: Annotated[
-        Path,
-        typer.Argument(
-            help="A file or folder of JSON Lines, gzip or not; - is standard input.", exists=True, allow_dash=True
-        ),
-    ],
+    archive: Annotated[Path, typer.Argument(help="A file or folder of JSON Lines, gzip or not; - is standard input.")],
     against: Annotated[Path | None, typer.Option(help="Other rules to compare with.", exists=True)] = None,
     format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print it.")] = "text",
     absent: Annotated[
@@ -169,6 +164,11 @@ def replay(
 
     Reads Segment calls, and lines of Handrail's own event log. Sends nothing to anybody.
     """
+    with _operator_errors():
+        if str(archive) != "-" and not archive.exists():
+            raise OperatorError(
+                f"there is no archive '{archive}': name a file or folder of JSON Lines, or - for standard input"
+            )
     texts, others = _texts(rules), None if against is None else _texts(against)
     # Imported here only: processes and archives are no part of checking rules.
     from handrail import replaying
