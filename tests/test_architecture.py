@@ -21,7 +21,8 @@ RANK = {
     "rulebook": 2,
     "runner": 2,
 }
-RANK |= {"asking": 2, "web": 3, "live": 3, "outbound": 3, "app": 4, "serving": 5, "cli": 6, "__main__": 7}
+RANK |= {"asking": 2, "ticker": 2, "recordings": 4, "replaying": 5}
+RANK |= {"web": 3, "live": 3, "outbound": 3, "app": 4, "serving": 5, "cli": 6, "__main__": 7}
 IMPURE = {
     "asyncio",
     "time",

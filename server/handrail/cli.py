@@ -23,6 +23,7 @@ from handrail.core.scenarios import read_tests as scenarios_of
 from handrail.core.schema import rule_schema
 from handrail.rulebook import is_test, load_sources, read_sources, read_tests
 from handrail.settings import OperatorError, Role, Settings, SettingsError, table
+from handrail.ticker import Ticker
 
 Format = Literal["text", "json", "github"]
 
@@ -146,6 +147,55 @@ def explain(
         return
     for line in report(msgspec.json.decode(told, type=Explanation)):
         typer.echo(line)
+
+
+@cli.command()
+def replay(
+    rules: Annotated[Path, typer.Argument(help="A folder of rule files, or one file.", exists=True)],
+    archive: Annotated[Path, typer.Argument(help="A file or folder of JSON Lines, gzip or not; - is standard input.")],
+    against: Annotated[Path | None, typer.Option(help="Other rules to compare with.", exists=True)] = None,
+    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print it.")] = "text",
+    absent: Annotated[
+        bool, typer.Option("--absent", help="Take nobody to look at a page, not even in a session.")
+    ] = False,
+    processes: Annotated[int | None, typer.Option(help="How many processes; a core each unless given.", min=1)] = None,
+) -> None:
+    """Put recorded events through a rule set in virtual time, and say what it would have done.
+
+    Reads Segment calls, and lines of Handrail's own event log. Sends nothing to anybody.
+    """
+    with _operator_errors():
+        if str(archive) != "-" and not archive.exists():
+            raise OperatorError(
+                f"there is no archive '{archive}': name a file or folder of JSON Lines, or - for standard input"
+            )
+    texts, others = _texts(rules), None if against is None else _texts(against)
+    # Imported here only: processes and archives are no part of checking rules.
+    from handrail import replaying
+
+    ticker = Ticker(sys.stderr)
+    told = replaying.replay_archive(
+        archive, texts, against=others, present=not absent, processes=processes, progress=ticker.tell
+    )
+    ticker.clear()
+    if format_ == "json":
+        typer.echo(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
+    else:
+        for line in told.lines():
+            typer.echo(line)
+    if not told.archive.events:
+        raise typer.Exit(1)
+
+
+def _texts(rules: Path) -> dict[str, str]:
+    """Rules that have no fault; otherwise the faults are printed and that is the end."""
+    sources = read_sources(rules)
+    loaded = load_sources(sources, os.environ)
+    if loaded.program is None:
+        for problem in loaded.problems:
+            typer.echo(str(problem), err=True)
+        raise typer.Exit(1)
+    return sources.texts
 
 
 def _admin_key() -> str:

@@ -64,8 +64,10 @@ class TooManyConflicts(Exception):
 
 
 class _Turn(Struct):
-    """A batch after deciding: the state reached and, for each event, its outcome or the exception it ended in."""
+    """A batch after deciding at `now`: the state reached and, for each event, its outcome or the exception it ended
+    in."""
 
+    now: int
     base: State
     state: State
     results: list[Outcome | Exception]
@@ -189,8 +191,8 @@ class Runner:
             _resolve(future, result)
 
     def _decide(self, base: State, events: list[Event]) -> _Turn:
-        turn = _Turn(base, base, [])
         program, now = self.program(base.user), self.clock()
+        turn = _Turn(now, base, base, [])
         for event in events:
             if event.id and event.id in turn.state.seen:
                 turn.results.append(Outcome(id=event.id, duplicate=True))
@@ -234,7 +236,9 @@ class Runner:
             alarm=engine.alarm(program, turn.state),
             jobs=tuple(_job(user, effect, now) for effect in effects if isinstance(effect, Call)),
             seen=tuple(new.items()),
-            log=tuple(_line(user, event, outcome) for event, outcome in applied if _worth_logging(event, outcome)),
+            log=tuple(
+                _line(user, event, outcome, turn.now) for event, outcome in applied if _worth_logging(event, outcome)
+            ),
             node=self.node,
             now=now,
         )
@@ -271,21 +275,26 @@ def _changed(turn: _Turn, applied: list[tuple[Event, Outcome]]) -> bool:
 
 
 def _worth_logging(event: Event, outcome: Outcome) -> bool:
-    return bool(outcome.effects or outcome.trace) or not isinstance(event, Alarm | Activity)
+    """All that a replay cannot know by itself: an alarm of which nothing came rings there anyway."""
+    return bool(outcome.effects or outcome.trace) or not isinstance(event, Alarm) or bool(event.lost_nodes)
 
 
 def _job(user: str, call: Call, now: int) -> Job:
     return Job(id=call.id, user=user, webhook=call.webhook, body=_encode(call.body), created=now, due=call.at)
 
 
-def _line(user: str, event: Event, outcome: Outcome) -> bytes:
+def _line(user: str, event: Event, outcome: Outcome, now: int) -> bytes:
     line: dict[str, Any] = {
         "at": event.at,
+        "now": now,
         "user": user,
         "event": event,
         "decisions": [effect for effect in outcome.effects if isinstance(effect, Decision)],
         "trace": outcome.trace,
     }
+    pushed = [effect.frame for effect in outcome.effects if isinstance(effect, Push)]
+    if prompts := {frame.id: frame.message for frame in pushed if isinstance(frame, frames.Prompt)}:
+        line["prompts"] = prompts  # by which what the user does with them can be told
     return _encode(line)
 
 

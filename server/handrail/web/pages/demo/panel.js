@@ -50,6 +50,7 @@ function drawProfile({ segments = [], session: latest, prompt, tabs = [] }) {
 }
 
 function addLine({ at, event, decisions, trace }) {
+  if (event.type === 'activity' && !trace.length) return;
   const item = entry(at, eventWords(event));
   for (const verdict of trace) {
     if (verdict.outcome === 'fired') tried.add(verdict.trigger);
