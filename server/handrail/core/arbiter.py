@@ -100,10 +100,13 @@ def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
 
 def _cancel(turn: Turn, key: str, occurrence: Occurrence) -> None:
     for cancel in turn.program.cancels.get(key, ()):
-        waits, memory = turn.state.waits, turn.state.memory
-        begun = [name for name in turn.program.triggers[cancel.trigger].begins if name in memory]
-        pending = begun or any(wait.trigger == cancel.trigger for wait in waits)
+        waits, memory, trigger = turn.state.waits, turn.state.memory, turn.program.triggers[cancel.trigger]
+        begun = [name for name in trigger.begins if name in memory]
+        falling = trigger.falling(turn.state.counters)
+        pending = begun or falling or any(wait.trigger == cancel.trigger for wait in waits)
         if pending and turn.holds(cancel.where, occurrence):
+            for name in falling:
+                del turn.state.counters[name]
             turn.state.waits = tuple(wait for wait in waits if wait.trigger != cancel.trigger or wait.message)
             turn.state.memory = {name: each for name, each in memory.items() if name not in begun}
             turn.note(cancel.trigger, "cancelled", detail=occurrence.name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from handrail.core.arbiter import Candidate, settle
-from handrail.core.counters import prune
-from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, IDLE, SESSION, WAIT, deadlines, stillness
+from handrail.core.counters import prune, total
+from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, FEWER, IDLE, SESSION, WAIT, deadlines, stillness
 from handrail.core.deferrals import offer_screen, stale
 from handrail.core.holdout import held_out
 from handrail.core.program import next_span
@@ -52,6 +52,8 @@ def _pass(turn: Turn, kind: int, instant: int) -> list[Candidate]:
     elif kind == AWAY:
         span = state.away_done = instant - state.last_activity
         return [(each, _silence("away", instant, span)) for length, each in turn.program.away if length == span]
+    elif kind == FEWER:
+        return _fall_to_most(turn, instant)
     return []
 
 
@@ -92,6 +94,18 @@ def _fall(turn: Turn, instant: int) -> None:
             if kept != tally:
                 turn.state.counters[name] = kept
                 turn.touched.add(f"user.counters.{name}")
+
+
+def _fall_to_most(turn: Turn, instant: int) -> list[Candidate]:
+    """Counts that triggers wait to see fall did so."""
+    woken: list[Candidate] = []
+    for name, tally in turn.state.counters.items():
+        trigger, hook = turn.program.falling.get(name, (None, None))
+        if trigger is not None and hook is not None and hook.due(tally) == instant:
+            turn.state.counters[name] = hook.fall(tally, instant)
+            properties = {"count": total(hook.counter, turn.state, now=instant)}
+            woken.append((trigger, Occurrence(keys=(), name="count_fell", at=instant, properties=properties)))
+    return woken
 
 
 def _end_waits(turn: Turn, instant: int) -> list[Candidate]:

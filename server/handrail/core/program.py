@@ -16,9 +16,9 @@ from handrail.core.expressions import Expression
 from handrail.core.flows import Flow
 from handrail.core.messages import Message
 from handrail.core.policy import Policy
-from handrail.core.state import FlowChoice
+from handrail.core.state import FlowChoice, Tally
 from handrail.core.templates import Nested
-from handrail.core.triggers import Hook, OnAway, OnDwell, OnIdle, OnSequence
+from handrail.core.triggers import Hook, OnAway, OnDwell, OnFall, OnIdle, OnSequence
 from handrail.core.webhooks import Webhook
 
 Key = TypeVar("Key", bound=Hashable)
@@ -66,6 +66,11 @@ class Trigger:
         """Where the attempts at its sequences are remembered."""
         return [hook.name for hook in self.hooks if isinstance(hook, OnSequence)]
 
+    def falling(self, counters: Mapping[str, Tally]) -> list[str]:
+        """The tallies of its counts that wait to fall."""
+        hooks = (hook for hook in self.hooks if isinstance(hook, OnFall) and hook.counter.name in counters)
+        return [hook.counter.name for hook in hooks if hook.due(counters[hook.counter.name]) is not None]
+
     def clears(self, message: str) -> bool:
         """Whether the trigger itself takes this message off the screen before it prompts."""
         first = takewhile(lambda action: not isinstance(action, ShowPrompt), self.actions)
@@ -89,7 +94,7 @@ class Program:
     `segments_reading` maps what a segment reads (`user.traits`, `user.counters.NAME`, `user.segments.NAME`, `now`) to
     their indexes. `away` is (length in ms, trigger) sorted by length; `idle` the same by step ("" for any) and whether
     hidden tabs count, `dwell` by step. `watched` are the sliding counters that segments read: their falling by time
-    alone is a deadline.
+    alone is a deadline. So is that of the counts in `falling`, by the name of their tally.
     """
 
     version: str = ""
@@ -99,6 +104,7 @@ class Program:
     idle: Mapping[tuple[str, bool], Spans] = field(default_factory=dict)
     dwell: Mapping[str, Spans] = field(default_factory=dict)
     away: Spans = ()
+    falling: Mapping[str, tuple[Trigger, OnFall]] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
     segments_reading: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     counters: Mapping[str, Counter] = field(default_factory=dict)
@@ -145,6 +151,11 @@ def index_dwell(triggers: list[Trigger]) -> dict[str, Spans]:
 def index_away(triggers: list[Trigger]) -> Spans:
     pairs = (("", hook.span, trigger) for trigger in triggers for hook in trigger.hooks if isinstance(hook, OnAway))
     return _sorted(pairs).get("", ())
+
+
+def index_falling(triggers: list[Trigger]) -> dict[str, tuple[Trigger, OnFall]]:
+    pairs = ((trigger, hook) for trigger in triggers for hook in trigger.hooks if isinstance(hook, OnFall))
+    return {hook.counter.name: (trigger, hook) for trigger, hook in pairs}
 
 
 def _sorted(entries: Iterable[tuple[Key, int, Trigger]]) -> dict[Key, Spans]:

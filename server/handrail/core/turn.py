@@ -81,19 +81,23 @@ class Turn:
 
     def count(self, counter: counters.Counter, occurrence: Occurrence) -> bool:
         """Count the occurrence; True if it qualified."""
-        scope = self.scope(occurrence)
-        if counter.where is not None and not counter.where.holds(scope)[0]:
+        value = self.counted(counter, occurrence)
+        if value is None:
             return False
-        value = ""
-        if counter.distinct is not None:
-            outcome = counter.distinct.evaluate(scope)
-            if outcome.error is not None or outcome.value is None:
-                return False
-            value = str(outcome.value)
         tally = counters.add(counter, self.state, at=occurrence.at, value=value)
         self.state.counters[counter.name] = counters.prune(counter, tally, now=self.now)
         self.touched.add(f"user.counters.{counter.name}")
         return True
+
+    def counted(self, counter: counters.Counter, occurrence: Occurrence) -> str | None:
+        """What a counter tells the occurrence apart by ("" if by nothing), or None where it does not qualify."""
+        scope = self.scope(occurrence)
+        if counter.where is not None and not counter.where.holds(scope)[0]:
+            return None
+        if counter.distinct is None:
+            return ""
+        outcome = counter.distinct.evaluate(scope)
+        return None if outcome.error is not None or outcome.value is None else str(outcome.value)
 
     def emit(self, name: str, properties: dict[str, Any], cause: Occurrence) -> bool:
         """Queue an event of the rules' own making; False when emits have led to one another too often."""
