@@ -52,6 +52,8 @@ def _still_remembered(turn: Turn, name: str, rule: str) -> bool:
     """Whether what a pattern began under the rules before goes on under these."""
     trigger_name, _, index = name.rpartition("#")
     trigger = turn.program.triggers.get(trigger_name)
+    if index == "entries":  # bounds on them look back over changes, as limits do
+        return trigger is not None and trigger.reentry is not None
     if trigger is None or int(index) >= len(trigger.hooks):
         return False
     patterns = OnSequence | OnAbsence | OnUnprepared

@@ -126,8 +126,16 @@ def _wake_again(turn: Turn, wait: Wait, instant: int) -> list[Candidate]:
     if too_late:
         turn.note(trigger.name, "cancelled", detail=too_late)
         return []
-    properties, until = wait.properties, wait.until
-    return [(trigger, Occurrence(keys=(), name=wait.name, at=instant, properties=properties, apart=True, until=until))]
+    occurrence = Occurrence(
+        keys=(),
+        name=wait.name,
+        at=instant,
+        properties=wait.properties,
+        apart=True,
+        until=wait.until,
+        entry=wait.entry,
+    )
+    return [(trigger, occurrence)]
 
 
 def _show_again(turn: Turn, wait: Wait) -> None:

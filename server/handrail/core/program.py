@@ -16,9 +16,10 @@ from handrail.core.expressions import Expression
 from handrail.core.flows import Flow
 from handrail.core.messages import Message
 from handrail.core.policy import Policy
+from handrail.core.reentry import Reentry
 from handrail.core.state import FlowChoice, Tally
 from handrail.core.templates import Nested
-from handrail.core.triggers import Hook, OnAway, OnDwell, OnFall, OnIdle, OnSequence
+from handrail.core.triggers import Hook, OnAbsence, OnAway, OnDelay, OnDwell, OnFall, OnIdle, OnSequence
 from handrail.core.webhooks import Webhook
 
 Key = TypeVar("Key", bound=Hashable)
@@ -50,11 +51,17 @@ class Trigger:
     cancels: tuple[tuple[str, Cancel], ...] = ()  # (wake key, what to cancel)
     on_change: str = "finish"
     preempt: bool = False
+    reentry: Reentry | None = None
     defer: int = 0  # how long cap, gap and busy may put it off; milliseconds
 
     @property
     def prompts(self) -> bool:
         return any(isinstance(action, ShowPrompt) for action in self.actions)
+
+    @property
+    def enters_at_once(self) -> bool:
+        """Whether any of its forms has nothing to wait for: its coming true is an entry."""
+        return any(not isinstance(hook, OnDelay | OnAbsence) for hook in self.hooks)
 
     @property
     def remembered(self) -> int:

@@ -19,6 +19,7 @@ from handrail.core.compiler import Compiler
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
 from handrail.core.memory import key_of, recall, remember
+from handrail.core.reentry import begin
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
 from handrail.core.state import Wait
@@ -102,10 +103,15 @@ class OnAbsence:
         met = recall(turn.state, self.name, key)
         if (met and met[0] > at) or (pending is not None and pending.since > at):
             return False
+        if occurrence.late and at + self.span <= turn.now:
+            if pending is not None:
+                self._end(turn, pending)
+            return True
+        entry = begin(turn, self.trigger, occurrence, again=pending)
+        if entry is None:
+            return False
         if pending is not None:
             self._end(turn, pending)
-        if occurrence.late and at + self.span <= turn.now:
-            return True
         turn.arm(
             Wait(
                 due=at + self.span,
@@ -116,6 +122,7 @@ class OnAbsence:
                 properties=occurrence.properties,
                 key=key,
                 since=at,
+                entry=entry,
             )
         )
         return False

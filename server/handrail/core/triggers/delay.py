@@ -12,6 +12,7 @@ from pydantic import Field
 from handrail.core.compiler import Compiler
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
+from handrail.core.reentry import begin
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
 from handrail.core.state import Wait
@@ -60,6 +61,9 @@ class OnDelay:
         due = occurrence.at + self.span
         if not self.span or (occurrence.late and due <= turn.now):
             return True
+        entry = begin(turn, self.trigger, occurrence)
+        if entry is None:
+            return False
         turn.arm(
             Wait(
                 due=due,
@@ -68,6 +72,7 @@ class OnDelay:
                 rule=self.rule,
                 name=occurrence.name,
                 properties=occurrence.properties,
+                entry=entry,
             )
         )
         return False
