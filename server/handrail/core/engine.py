@@ -84,7 +84,7 @@ def _apply(turn: Turn, event: Event) -> None:
         case ev.Identify():
             turn.late = is_late(turn, event.at)
             touch(turn, event.at)
-            _learn(turn, event.context)
+            _learn(turn, event.context, event.at)
             turn.set_traits(event.traits)
         case ev.Consent():
             _consent(turn, event.purposes)
@@ -117,7 +117,7 @@ def _track(turn: Turn, event: ev.Track) -> None:
     if event.name != "prompt_shown":
         touch(turn, event.at)
     count_event(turn)
-    _learn(turn, event.context)
+    _learn(turn, event.context, event.at)
     _follow_steps(turn, event)
     if event.name in ev.PROMPT_EVENTS:
         handle(turn, event)
@@ -145,8 +145,10 @@ def _number(state: State, at: int) -> int:
     return state.tracked
 
 
-def _learn(turn: Turn, context: dict[str, Any]) -> None:
-    """Locale and time zone, where the profile does not say and the event's context does."""
+def _learn(turn: Turn, context: dict[str, Any], at: int) -> None:
+    """Locale and time zone, where the profile does not say and the event's context does; place and device, if no newer
+    event told of them."""
+    turn.locate(context.get("location"), context.get("device"), at)
     told = {key: context[key] for key in ("locale", "timezone") if isinstance(context.get(key), str)}
     turn.set_traits({key: value for key, value in told.items() if key not in turn.state.traits})
 
@@ -181,6 +183,7 @@ def _note_step(turn: Turn, step_id: str, status: str) -> None:
 def _connect(turn: Turn, event: ev.Connected) -> None:
     count_stay(turn.program.policy, turn.state, until=event.at)
     turn.state.connections[event.connection] = Connection(event.node, event.device, event.tab, event.visible)
+    turn.locate(event.context.get("location"), event.context.get("device"), event.at)
     if event.idle_ms < turn.program.policy.session_idle:
         touch(turn, event.at - event.idle_ms)
 

@@ -142,6 +142,9 @@ class State(Struct, kw_only=True, omit_defaults=True):
     memory: dict[str, Memory] = field(default_factory=dict)  # TRIGGER#INDEX of the hook -> what it remembers
     tracked: int = 0  # events tracked so far, without those that happened before the newest of them
     tracked_at: int = 0  # when the newest happened
+    location: dict[str, str] = field(default_factory=dict)  # country, region, city
+    device: dict[str, str] = field(default_factory=dict)  # type, os, browser
+    learnt: int = 0  # when the newest event happened that told of place or device
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:

@@ -135,6 +135,19 @@ class Turn:
                 continue
             self._trait_changed(name, before, value)
 
+    def locate(self, location: dict[str, str] | None, device: dict[str, str] | None, at: int) -> None:
+        """Where and on what the user is. One that only repeats a part of what is known leaves the rest of it known."""
+        state = self.state
+        if at < state.learnt or not (location or device):
+            return
+        state.learnt = at
+        if location and not location.items() <= state.location.items():
+            state.location = location
+            self.touched.add("user.location")
+        if device and not device.items() <= state.device.items():
+            state.device = device
+            self.touched.add("user.device")
+
     def _trait_changed(self, name: str, before: Any, value: Any) -> None:
         self.touched.add("user.traits")
         self.occurrences.append(
