@@ -31,7 +31,9 @@ def elapse(turn: Turn, *, until: int) -> None:
         woken: list[Candidate] = []
         for kind in sorted({kind for due, kind in pending if due == instant}):
             woken += _pass(turn, kind, instant)
+        turn.late = any(occurrence.late for _, occurrence in woken)
         settle(turn, woken)
+        turn.late = False
 
 
 def _pass(turn: Turn, kind: int, instant: int) -> list[Candidate]:
@@ -134,6 +136,7 @@ def _wake_again(turn: Turn, wait: Wait, instant: int) -> list[Candidate]:
         apart=True,
         until=wait.until,
         entry=wait.entry,
+        late=wait.late,
     )
     return [(trigger, occurrence)]
 

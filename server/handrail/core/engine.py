@@ -59,8 +59,12 @@ def snapshot(program: Program, state: State, now: int) -> tuple[FlowView | None,
     )
 
 
-def step(program: Program, state: State, event: Event, now: int) -> Step:
-    """Decide what this event means for this user. An event id that was applied before changes nothing."""
+def step(program: Program, state: State, event: Event, now: int, *, more: bool = False) -> Step:
+    """Decide what this event means for this user. An event id that was applied before changes nothing.
+
+    With `more`, another event follows that happened by `now`: time passes up to this one only, and what falls due
+    between the two is for the step of the other.
+    """
     if event.id and event.id in state.seen:
         return Step(state)
     turn = Turn(program, state.fork(), now)
@@ -73,7 +77,8 @@ def step(program: Program, state: State, event: Event, now: int) -> Step:
     _apply(turn, event)
     settle(turn)
     turn.late = False
-    elapse(turn, until=now)
+    if not more:
+        elapse(turn, until=now)
     return Step(turn.state, tuple(turn.effects), tuple(turn.trace))
 
 

@@ -48,7 +48,8 @@ class Wait(Struct, frozen=True, array_like=True):
     `when`s), a trigger put off (`hook` is AFRESH, or WHEN_FREE while another prompt is on the screen; no later than
     `until`, if not 0), or a snoozed message (`message` set; `trigger` the one that first showed it). `name`,
     `properties`, `key` and `since` (its time) are those of the event that armed it; a delay has no key and no
-    `since`. `entry` is the key under which its trigger was entered (see core/reentry.py)."""
+    `since`. `entry` is the key under which its trigger was entered (see core/reentry.py); `late` one that a late event
+    armed when it was over already."""
 
     due: int
     trigger: str
@@ -61,6 +62,7 @@ class Wait(Struct, frozen=True, array_like=True):
     since: int = 0
     until: int = 0
     entry: str = ""
+    late: bool = False
 
 
 class Memory(Struct, frozen=True, array_like=True):

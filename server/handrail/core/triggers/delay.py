@@ -52,14 +52,11 @@ class OnDelay:
     rule: str
 
     def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
-        """Arms the wait; the trigger is woken only where there is nothing to wait for.
-
-        That is a delay of 0s, and one that a late event would have armed and that would be over by now.
-        """
+        """Arms the wait; the trigger is woken only by a delay of 0s, where there is nothing to wait for."""
         if not turn.holds(self.where, occurrence):
             return False
         due = occurrence.at + self.span
-        if not self.span or (occurrence.late and due <= turn.now):
+        if not self.span:
             return True
         entry = begin(turn, self.trigger, occurrence)
         if entry is None:
@@ -73,6 +70,7 @@ class OnDelay:
                 name=occurrence.name,
                 properties=occurrence.properties,
                 entry=entry,
+                late=occurrence.late and due <= turn.now,
             )
         )
         return False
