@@ -25,6 +25,7 @@ from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
 from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State
 from handrail.core.stays import count_stay, follow_step
+from handrail.core.traits import tell
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, is_late, touch
 
@@ -90,7 +91,7 @@ def _apply(turn: Turn, event: Event) -> None:
             turn.late = is_late(turn, event.at)
             touch(turn, event.at)
             _learn(turn, event.context, event.at)
-            turn.set_traits(event.traits)
+            tell(turn, event.traits, event.at)
         case ev.Consent():
             _consent(turn, event.purposes)
         case ev.Connected():

@@ -146,6 +146,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
     tracked_at: int = 0  # when the newest happened
     location: dict[str, str] = field(default_factory=dict)  # country, region, city
     device: dict[str, str] = field(default_factory=dict)  # type, os, browser
+    told: dict[str, int] = field(default_factory=dict)  # trait -> when it was last told (see core/traits.py)
     learnt: int = 0  # when the newest event happened that told of place or device
     seen: dict[str, int] = field(default_factory=dict)
 
@@ -153,6 +154,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
         """A copy that may be changed without touching this one. Values inside the containers are immutable."""
         new = copy(self)
         new.traits = self.traits.copy()
+        new.told = self.told.copy()
         new.consents = self.consents.copy()
         new.connections = self.connections.copy()
         new.counters = self.counters.copy()
