@@ -89,6 +89,16 @@ async def test_changed_rules_are_applied_at_once_to_who_is_connected(serve: Serv
         assert (await until(stream, "prompt"))["message"] == "thanks"
 
 
+async def test_the_country_is_told_by_the_header_that_was_set(serve: Serve) -> None:
+    (serve.folder / "greet.yaml").write_text(PROMPT.replace("then:", "if: user.location.country == 'AT'\nthen:"))
+    client = await serve(country_header="X-Country")
+    client.headers["X-Country"] = "AT"
+    async with events(client, "/updates/sse?user_id=ann") as stream:
+        await until(stream, "welcome")
+        await client.post("/v1/track", json={"userId": "ann", "event": "greeted"})
+        assert (await until(stream, "prompt"))["message"] == "hello"
+
+
 async def test_an_activity_posted_for_a_stream_is_the_streams(serve: Serve) -> None:
     client = await serve()
     async with events(client, "/updates/sse?user_id=ann") as stream:

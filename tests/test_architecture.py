@@ -17,6 +17,7 @@ RANK = {
     "settings": 1,
     "supervise": 1,
     "signals": 1,
+    "surroundings": 1,
     "identity": 2,
     "rulebook": 2,
     "runner": 2,

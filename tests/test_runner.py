@@ -89,6 +89,30 @@ async def test_what_arrives_while_a_write_is_under_way_joins_the_next(desk: Desk
     assert (await desk.runner.read("ada")).version == 2
 
 
+PATIENT = program_of("""
+trigger: nag
+when: {delay: {after: {event: started}, for: 5m}}
+then: [{set: {nagged: true}}]
+cancel_on: [{event: finished}]
+""")
+
+
+async def test_a_later_event_of_the_batch_calls_off_what_would_have_fallen_due_after_it(watched: Watched) -> None:
+    desk = Desk(watched, PATIENT)
+
+    def ago(minutes: int, name: str, identity: str) -> asyncio.Future[Any]:
+        at = desk.clock() - minutes * 60_000
+        return desk.runner.submit("ada", Track(id=identity, name=name, at=at))
+
+    await asyncio.gather(ago(30, "started", "e1"), ago(28, "finished", "e2"), ago(28, "finished", "e2"))
+    assert len(watched.commits) == 1
+    assert watched.commits[0].state.traits == {}
+    await asyncio.gather(ago(20, "started", "e3"), ago(28, "finished", "e2"))
+    assert watched.commits[1].state.traits == {"nagged": True}, "a duplicate at the end keeps time from nothing"
+    assert watched.commits[1].alarm is not None
+    assert watched.commits[1].alarm > desk.clock()
+
+
 async def test_an_id_is_applied_once_within_a_batch_and_after_it(desk: Desk, watched: Watched) -> None:
     outcomes = await asyncio.gather(*(desk.track("greeted", "same") for _ in range(3)))
     again = await desk.track("greeted", "same")

@@ -176,7 +176,8 @@ class Application:
         )
         node = name_node(timers=self.settings.role != "web")
         runner = Runner(store, rules.program, self.clock, node)
-        return Parts(store, rules, runner, Live(runner, self.identity), changed)
+        live = Live(runner, self.identity, country_header=self.settings.country_header)
+        return Parts(store, rules, runner, live, changed)
 
     def _demo_environ(self) -> Mapping[str, str]:
         """The demo's e-mails come back to this very server, whose address only it knows."""

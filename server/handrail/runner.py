@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -193,12 +193,13 @@ class Runner:
     def _decide(self, base: State, events: list[Event]) -> _Turn:
         program, now = self.program(base.user), self.clock()
         turn = _Turn(now, base, base, [])
+        last = _last_new(events, base.seen)
         for event in events:
             if event.id and event.id in turn.state.seen:
                 turn.results.append(Outcome(id=event.id, duplicate=True))
                 continue
             try:
-                step = engine.step(program, turn.state, event, now)
+                step = engine.step(program, turn.state, event, now, more=event is not last)
             except Exception as fault:  # one event a rule cannot digest must not hold up the user's others
                 log.exception("an event could not be decided", event_id=event.id, kind=type(event).__name__)
                 turn.results.append(fault)
@@ -264,6 +265,16 @@ class Runner:
         """The task is being cancelled: nobody would come for what still waits."""
         for _, future in self._waiting.pop(user, []):
             _resolve(future, fault)
+
+
+def _last_new(events: list[Event], seen: Mapping[str, int]) -> Event | None:
+    """The last that is no duplicate. Events that come together may have happened long ago: what would have fallen due
+    between them must not, where the next one prevented it. So only after the last of them time passes up to now."""
+    new: dict[str | int, Event] = {}
+    for place, event in enumerate(events):
+        if not event.id or event.id not in seen:
+            new.setdefault(event.id or place, event)
+    return next(reversed(new.values()), None)
 
 
 def _changed(turn: _Turn, applied: list[tuple[Event, Outcome]]) -> bool:

@@ -71,6 +71,9 @@ class Settings(BaseModel):
     write_key: str | None = Field(None, min_length=1, repr=False, description="key that servers send events with")
     admin_key: str | None = Field(None, min_length=1, repr=False, description="bearer key of the admin API")
     origins: Origins = Field((), description="origins of pages that may connect, separated by commas")
+    country_header: str | None = Field(
+        None, pattern="^[A-Za-z0-9-]+$", description="header in which your proxy names a visitor's country, two letters"
+    )
     webhook_allow_private: Switch = Field(False, description="let webhooks go to private addresses (on or off)")
     demo: Switch | None = Field(None, description="serve /demo (on or off); unset: on where it listens on loopback")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")

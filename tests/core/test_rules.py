@@ -210,7 +210,19 @@ def fault(text: str) -> str:
             "trigger: t\nwhen: {event: a, were: x}\nthen: [{set: {a: 1}}]",
             "2:18: unknown key 'were'; did you mean 'where'?",
         ),
-        ("trigger: t\nwhen: {count: {event: a}}\nthen: [{set: {a: 1}}]", "2:15: missing key 'at_least' in count"),
+        ("trigger: t\nwhen: {count: {event: a}}\nthen: [{set: {a: 1}}]", "2:15: a count comes true when it rises to"),
+        (
+            "trigger: t\nwhen: {count: {event: a, at_least: 1, at_most: 1, within: 1d}}\nthen: [{set: {a: 1}}]",
+            "2:15: a count comes true when it rises to 'at_least' or falls to 'at_most': give one of them",
+        ),
+        (
+            "trigger: t\nwhen: {count: {event: a, at_most: 1, over: session}}\nthen: [{set: {a: 1}}]",
+            "2:35: only a sliding count falls: 'at_most' needs 'within', longer than 0s",
+        ),
+        (
+            "trigger: t\nwhen: {count: {event: a, at_most: 1000, within: 1d}}\nthen: [{set: {a: 1}}]",
+            "2:35: count.at_mo",
+        ),
         ("trigger: t\nwhen: {count: {event: a, at_least: 0}}\nthen: [{set: {a: 1}}]", "2:36: count.at_least: "),
         ("trigger: t\nthen: [{set: {a: 1}}]", "1:1: missing key 'when'"),
         (
@@ -404,6 +416,7 @@ def test_the_contracts_own_documents_load() -> None:
         "{count: {event: a, where: event.properties.x == 1, distinct: event.properties.y, at_least: 3, within: 48h}}",
         "{count: {event: a, at_least: 3, first: 24h}}",
         "{count: {event: a, at_least: 3, over: session}}",
+        "{count: {event: a, distinct: event.properties.y, at_most: 0, within: 7d}}",
         "{delay: {after: {event: a, where: event.properties.x == 1}, for: 3d7h30m}}",
         "{sequence: {steps: [{event: a, where: event.properties.x == 1}, {event: b}]}}",
         "{sequence: {steps: [{event: a}, {event: b}], within: 1h, contiguity: strict, key: event.properties.k}}",

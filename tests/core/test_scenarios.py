@@ -72,6 +72,16 @@ def check(program: Program, given: str, *timeline: str) -> Result:
     return play(program, f"test: it\n{given}timeline:\n{entries}\n")
 
 
+def test_a_test_may_say_where_and_on_what_the_user_is() -> None:
+    program = compiled(
+        "trigger: t\nwhen: {event: a}\nif: user.location.country == 'DE' && user.device.type == 'mobile'\n"
+        "then: [{set: {t: true}}]"
+    )
+    at_home = "given: {location: {country: DE}, device: {type: mobile}}\n"
+    assert check(program, at_home, "at: 0s, event: a", "at: 0s, expect: [{trigger: t}]").passed
+    assert check(program, "given: {location: {country: DE}}\n", "at: 0s, event: a", "at: 0s, expect: []").passed
+
+
 def test_the_contracts_own_test_passes() -> None:
     result = play(
         compiled(CONTRACT),

@@ -183,3 +183,14 @@ def test_any_address_is_read_or_refused(query: bytes, last_event_id: str | None)
     except BadInput:
         return
     assert hello.offset is None or hello.offset >= 0
+
+
+async def test_the_request_tells_of_the_device_and_a_trusted_header_of_the_country(node: Node) -> None:
+    node.live.desk.country_header = "X-Country"
+    agent = "Mozilla/5.0 (X11; Linux x86_64; rv:131.0) Gecko/20100101 Firefox/131.0"
+    async with request(node, "user_id=ada", User_Agent=agent, X_Country="at") as stream:
+        await stream.message()
+        await node.runner.drain()
+        state = await node.runner.read("ada")
+    assert state.location == {"country": "AT"}
+    assert state.device == {"type": "desktop", "os": "Linux", "browser": "Firefox"}

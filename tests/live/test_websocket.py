@@ -312,3 +312,21 @@ async def test_a_reader_that_takes_nothing_is_cut_and_costs_little(start: Start)
         await node.live.hub.tick()
         await until(lambda: len(node.live.hub.connections()) == 1)
         client.transport.abort()
+
+
+async def test_the_handshake_tells_of_the_device_and_a_trusted_header_of_the_country(node: Node) -> None:
+    agent = "Mozilla/5.0 (iPad; CPU OS 16_5 like Mac OS X) AppleWebKit/605.1.15 Version/16.5 Mobile/15E148 Safari/604.1"
+    headers = {"CF-IPCountry": "DE"}
+    async with node.dial(user_agent_header=agent, additional_headers=headers) as client:
+        await greet(client, "ada")
+        await say(client, "track", id="e1", name="greeted", context={"location": "here", "device": {"type": "ios"}})
+        await hear(client, "ack")
+    state = await node.runner.read("ada")
+    assert (state.location, state.device) == ({}, {"type": "mobile", "os": "iOS"})
+    node.live.desk.country_header = "CF-IPCountry"
+    async with node.dial(user_agent_header=agent, additional_headers=headers) as client:
+        await greet(client, "bob")
+        await say(client, "track", id="e1", name="greeted", context={"location": {"city": "Halle"}})
+        await hear(client, "ack")
+    state = await node.runner.read("bob")
+    assert (state.location, state.device["type"]) == ({"city": "Halle"}, "tablet")

@@ -85,6 +85,8 @@ def test_only_known_context_is_carried() -> None:
         "timezone": "Europe/Berlin",
         "page": {"path": "/a", "title": "A", "secret": "no", "url": 7},
         "device": {"type": "phone", "id": "no"},
+        "location": {"country": "DE", "latitude": 51.5},
+        "userAgent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Gecko/20100101 Firefox/131.0",
         "campaign": {"source": "mail"},
         "library": {"name": "x"},
     }
@@ -92,7 +94,9 @@ def test_only_known_context_is_carried() -> None:
     assert isinstance(seen, Track)
     assert seen.context == {
         "page": {"path": "/a", "title": "A"},
-        "device": {"type": "phone"},
+        "device": {"type": "mobile", "os": "Windows", "browser": "Firefox"},
+        "location": {"country": "DE"},
+        "userAgent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Gecko/20100101 Firefox/131.0",
         "campaign": {"source": "mail"},
         "locale": "de-DE",
         "timezone": "Europe/Berlin",

@@ -11,6 +11,7 @@ from handrail.core.deferrals import put_off
 from handrail.core.holdout import held_out
 from handrail.core.policy import Block, check_email, check_limits, check_prompt, check_quiet, remember
 from handrail.core.program import Trigger
+from handrail.core.reentry import enter, entry_of, lacks_key, turn_away
 from handrail.core.scope import NOTHING, Occurrence
 from handrail.core.templates import TemplateFault
 from handrail.core.turn import Turn
@@ -53,12 +54,14 @@ def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
         if not holds:
             turn.note(trigger.name, "not-met", reason=trigger.condition.source, detail=error)
             return
+    if lacks_key(turn, trigger, occurrence):
+        return
     turn.expire()
     block = _block(turn, trigger, occurrence)
     if block is not None:
-        detail = block.detail + put_off(turn, trigger, occurrence, block)
-        turn.note(trigger.name, "suppressed", reason=block.reason, detail=detail, until=block.until)
+        turn_away(turn, trigger, block, put_off(turn, trigger, occurrence, block))
         return
+    enter(turn, trigger, occurrence)
     times = turn.state.fired.get(trigger.name, ())
     turn.state.fired[trigger.name] = remember(times, turn.now, trigger.remembered)
     _act(turn, trigger, occurrence)
@@ -100,10 +103,13 @@ def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
 
 def _cancel(turn: Turn, key: str, occurrence: Occurrence) -> None:
     for cancel in turn.program.cancels.get(key, ()):
-        waits, memory = turn.state.waits, turn.state.memory
-        begun = [name for name in turn.program.triggers[cancel.trigger].begins if name in memory]
-        pending = begun or any(wait.trigger == cancel.trigger for wait in waits)
+        waits, memory, trigger = turn.state.waits, turn.state.memory, turn.program.triggers[cancel.trigger]
+        begun = [name for name in trigger.begins if name in memory]
+        falling = trigger.falling(turn.state.counters)
+        pending = begun or falling or any(wait.trigger == cancel.trigger for wait in waits)
         if pending and turn.holds(cancel.where, occurrence):
+            for name in falling:
+                del turn.state.counters[name]
             turn.state.waits = tuple(wait for wait in waits if wait.trigger != cancel.trigger or wait.message)
             turn.state.memory = {name: each for name, each in memory.items() if name not in begun}
             turn.note(cancel.trigger, "cancelled", detail=occurrence.name)
@@ -124,7 +130,7 @@ def _block(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None
     prompts, mails = trigger.prompts, turn.program.mails(trigger)
     quiet = (prompts and "prompts" in policy.quiet_for) or (mails and "email" in policy.quiet_for)
     return (
-        _own(turn, trigger)
+        _own(turn, trigger, occurrence)
         or (check_prompt(policy, state, now=now) if prompts else None)
         or (check_email(policy, state, now=now) if mails else None)
         or (_busy(turn, trigger) if prompts else None)
@@ -133,12 +139,17 @@ def _block(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None
     )
 
 
-def _own(turn: Turn, trigger: Trigger) -> Block | None:
-    """What the trigger itself says: its limits and cooldown."""
-    times = turn.state.fired.get(trigger.name, ())
+def _own(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None:
+    """What the trigger itself says: its limits, cooldown and reentry."""
+    times, reentry = turn.state.fired.get(trigger.name, ()), trigger.reentry
+    entry = entry_of(turn, trigger, occurrence)
     block = check_limits(trigger.limits, times, turn.state, now=turn.now)
+    if block is None and reentry is not None and entry is not None:
+        block = reentry.too_many(entry)
     if block is None and trigger.cooldown and times and turn.now < times[-1] + trigger.cooldown:
         return Block("cooldown", "the trigger's own cooldown is not over", times[-1] + trigger.cooldown)
+    if block is None and reentry is not None and entry is not None:
+        block = reentry.too_soon(entry) or reentry.crowded(entry)
     return block
 
 

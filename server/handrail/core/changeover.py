@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from handrail.core.program import Segment
 from handrail.core.state import Wait
-from handrail.core.triggers import OnAbsence, OnDelay, OnSequence, OnUnprepared
+from handrail.core.triggers import OnAbsence, OnCount, OnDelay, OnFall, OnSequence, OnUnprepared
 from handrail.core.turn import Turn
 
 
@@ -28,6 +28,7 @@ def adopt_rules(turn: Turn) -> None:
     state.waits = tuple(
         sorted((kept for wait in state.waits for kept in _carry(turn, wait)), key=lambda each: each.due)
     )
+    state.counters = {name: each for name, each in state.counters.items() if _still_counted(turn, name)}
     state.memory = {name: each for name, each in state.memory.items() if _still_remembered(turn, name, each.rule)}
 
 
@@ -44,10 +45,20 @@ def _carry(turn: Turn, wait: Wait) -> list[Wait]:
     return [replace(wait, due=turn.now + hook.span, rule=trigger.rule)]
 
 
+def _still_counted(turn: Turn, name: str) -> bool:
+    """Whether a trigger still counts under the name; what is no trigger's own is kept, should its counter come back."""
+    trigger_name, own, _ = name.rpartition("#")
+    trigger = turn.program.triggers.get(trigger_name)
+    hooks = trigger.hooks if trigger else ()
+    return not own or any(isinstance(hook, OnCount | OnFall) and hook.counter.name == name for hook in hooks)
+
+
 def _still_remembered(turn: Turn, name: str, rule: str) -> bool:
     """Whether what a pattern began under the rules before goes on under these."""
     trigger_name, _, index = name.rpartition("#")
     trigger = turn.program.triggers.get(trigger_name)
+    if index == "entries":  # bounds on them look back over changes, as limits do
+        return trigger is not None and trigger.reentry is not None
     if trigger is None or int(index) >= len(trigger.hooks):
         return False
     patterns = OnSequence | OnAbsence | OnUnprepared

@@ -13,7 +13,7 @@ from handrail.core.state import State
 from handrail.core.stays import is_watched, reaches
 
 # What falls due, in the order in which things due at the same instant come to pass.
-EXPIRY, SESSION, FALL, WAIT, IDLE, DWELL, AWAY = range(7)
+EXPIRY, SESSION, FALL, WAIT, IDLE, DWELL, AWAY, FEWER = range(8)
 
 
 def deadlines(program: Program, state: State) -> Iterator[tuple[int, int]]:
@@ -42,6 +42,9 @@ def deadlines(program: Program, state: State) -> Iterator[tuple[int, int]]:
         fall = next_fall(program.watched[name], tally) if name in program.watched else None
         if fall is not None:
             yield fall, FALL
+        fewer = program.falling[name][1].due(tally) if name in program.falling else None
+        if fewer is not None:
+            yield fewer, FEWER
 
 
 def stillness(program: Program, state: State) -> Iterator[tuple[bool, Spans, int]]:

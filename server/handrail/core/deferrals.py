@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from handrail.core.policy import Block
 from handrail.core.program import Trigger
+from handrail.core.reentry import enter
 from handrail.core.scope import Occurrence, iso
 from handrail.core.state import AFRESH, WHEN_FREE, Wait
 from handrail.core.stays import is_watched
@@ -33,6 +34,7 @@ def put_off(turn: Turn, trigger: Trigger, occurrence: Occurrence, block: Block) 
             name=occurrence.name,
             properties=occurrence.properties,
             until=last,
+            entry=enter(turn, trigger, occurrence),
         )
     )
     return f"; decided afresh {'when it is free, before' if hook == WHEN_FREE else 'at'} {iso(due)}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from handrail.core.arbiter import Candidate, settle
-from handrail.core.counters import prune
-from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, IDLE, SESSION, WAIT, deadlines, stillness
+from handrail.core.counters import prune, total
+from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, FEWER, IDLE, SESSION, WAIT, deadlines, stillness
 from handrail.core.deferrals import offer_screen, stale
 from handrail.core.holdout import held_out
 from handrail.core.program import next_span
@@ -32,7 +32,9 @@ def elapse(turn: Turn, *, until: int) -> None:
         woken: list[Candidate] = []
         for kind in sorted({kind for due, kind in pending if due == instant}):
             woken += _pass(turn, kind, instant)
+        turn.late = any(occurrence.late for _, occurrence in woken)
         settle(turn, woken)
+        turn.late = False
 
 
 def _pass(turn: Turn, kind: int, instant: int) -> list[Candidate]:
@@ -53,6 +55,8 @@ def _pass(turn: Turn, kind: int, instant: int) -> list[Candidate]:
     elif kind == AWAY:
         span = state.away_done = instant - state.last_activity
         return [(each, _silence("away", instant, span)) for length, each in turn.program.away if length == span]
+    elif kind == FEWER:
+        return _fall_to_most(turn, instant)
     return []
 
 
@@ -95,6 +99,18 @@ def _fall(turn: Turn, instant: int) -> None:
                 turn.touched.add(f"user.counters.{name}")
 
 
+def _fall_to_most(turn: Turn, instant: int) -> list[Candidate]:
+    """Counts that triggers wait to see fall did so."""
+    woken: list[Candidate] = []
+    for name, tally in turn.state.counters.items():
+        trigger, hook = turn.program.falling.get(name, (None, None))
+        if trigger is not None and hook is not None and hook.due(tally) == instant:
+            turn.state.counters[name] = hook.fall(tally, instant)
+            properties = {"count": total(hook.counter, turn.state, now=instant)}
+            woken.append((trigger, Occurrence(keys=(), name="count_fell", at=instant, properties=properties)))
+    return woken
+
+
 def _end_waits(turn: Turn, instant: int) -> list[Candidate]:
     over = [wait for wait in turn.state.waits if wait.due <= instant]
     turn.state.waits = turn.state.waits[len(over) :]
@@ -113,8 +129,17 @@ def _wake_again(turn: Turn, wait: Wait, instant: int) -> list[Candidate]:
     if too_late:
         turn.note(trigger.name, "cancelled", detail=too_late)
         return []
-    properties, until = wait.properties, wait.until
-    return [(trigger, Occurrence(keys=(), name=wait.name, at=instant, properties=properties, apart=True, until=until))]
+    occurrence = Occurrence(
+        keys=(),
+        name=wait.name,
+        at=instant,
+        properties=wait.properties,
+        apart=True,
+        until=wait.until,
+        entry=wait.entry,
+        late=wait.late,
+    )
+    return [(trigger, occurrence)]
 
 
 def _show_again(turn: Turn, wait: Wait) -> None:

@@ -26,6 +26,7 @@ from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
 from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State
 from handrail.core.stays import count_stay, follow_step
+from handrail.core.traits import tell
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, is_late, touch
 
@@ -60,8 +61,12 @@ def snapshot(program: Program, state: State, now: int) -> tuple[FlowView | None,
     )
 
 
-def step(program: Program, state: State, event: Event, now: int) -> Step:
-    """Decide what this event means for this user. An event id that was applied before changes nothing."""
+def step(program: Program, state: State, event: Event, now: int, *, more: bool = False) -> Step:
+    """Decide what this event means for this user. An event id that was applied before changes nothing.
+
+    With `more`, another event follows that happened by `now`: time passes up to this one only, and what falls due
+    between the two is for the step of the other.
+    """
     if event.id and event.id in state.seen:
         return Step(state)
     turn = Turn(program, state.fork(), now)
@@ -74,7 +79,8 @@ def step(program: Program, state: State, event: Event, now: int) -> Step:
     _apply(turn, event)
     settle(turn)
     turn.late = False
-    elapse(turn, until=now)
+    if not more:
+        elapse(turn, until=now)
     return Step(turn.state, tuple(turn.effects), tuple(turn.trace))
 
 
@@ -85,8 +91,8 @@ def _apply(turn: Turn, event: Event) -> None:
         case ev.Identify():
             turn.late = is_late(turn, event.at)
             touch(turn, event.at)
-            _learn(turn, event.context)
-            turn.set_traits(event.traits)
+            _learn(turn, event.context, event.at)
+            tell(turn, event.traits, event.at)
         case ev.Consent():
             _consent(turn, event.purposes)
         case ev.Connected():
@@ -118,7 +124,7 @@ def _track(turn: Turn, event: ev.Track) -> None:
     if event.name != "prompt_shown":
         touch(turn, event.at)
     count_event(turn)
-    _learn(turn, event.context)
+    _learn(turn, event.context, event.at)
     _follow_steps(turn, event)
     if event.name in ev.PROMPT_EVENTS:
         handle(turn, event)
@@ -150,8 +156,10 @@ def _number(state: State, at: int) -> int:
     return state.tracked
 
 
-def _learn(turn: Turn, context: dict[str, Any]) -> None:
-    """Locale and time zone, where the profile does not say and the event's context does."""
+def _learn(turn: Turn, context: dict[str, Any], at: int) -> None:
+    """Locale and time zone, where the profile does not say and the event's context does; place and device, if no newer
+    event told of them."""
+    turn.locate(context.get("location"), context.get("device"), at)
     told = {key: context[key] for key in ("locale", "timezone") if isinstance(context.get(key), str)}
     turn.set_traits({key: value for key, value in told.items() if key not in turn.state.traits})
 
@@ -186,6 +194,7 @@ def _note_step(turn: Turn, step_id: str, status: str) -> None:
 def _connect(turn: Turn, event: ev.Connected) -> None:
     count_stay(turn.program.policy, turn.state, until=event.at)
     turn.state.connections[event.connection] = Connection(event.node, event.device, event.tab, event.visible)
+    turn.locate(event.context.get("location"), event.context.get("device"), event.at)
     if event.idle_ms < turn.program.policy.session_idle:
         touch(turn, event.at - event.idle_ms)
 

@@ -39,7 +39,7 @@ class Consent(Struct, frozen=True, kw_only=True, tag="consent"):
 
 
 class Connected(Struct, frozen=True, kw_only=True, tag="connected"):
-    """A connection opened; the user was last active `idle_ms` before `at`."""
+    """A connection opened; the user was last active `idle_ms` before `at`. `context` is what its handshake tells."""
 
     id: str
     at: int
@@ -49,6 +49,7 @@ class Connected(Struct, frozen=True, kw_only=True, tag="connected"):
     tab: str = ""
     visible: bool = True
     idle_ms: int = 0
+    context: dict[str, Any] = field(default_factory=dict)
 
 
 class Disconnected(Struct, frozen=True, kw_only=True, tag="disconnected"):

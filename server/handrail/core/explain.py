@@ -22,6 +22,7 @@ from handrail.core.expressions import Expression, Expressions
 from handrail.core.patience import Waiting, waiting
 from handrail.core.policy import Block, Policy, check_limits
 from handrail.core.program import Program, Trigger
+from handrail.core.reentry import standing
 from handrail.core.scope import NOTHING
 from handrail.core.state import State
 from handrail.core.turn import Turn
@@ -126,7 +127,8 @@ def _verdict(
     if line.outcome != "fired":
         return "suppressed", line.reason, line.detail
     failures = "; ".join(each.detail for each in turn.trace if each.outcome == "failed")
-    return ("fires" if condition is None or condition.value else "depends"), "", failures
+    keyed = trigger.reentry is not None and trigger.reentry.key is not None and trigger.enters_at_once
+    return ("fires" if (condition is None or condition.value) and not keyed else "depends"), "", failures
 
 
 # --- the condition ---
@@ -163,6 +165,9 @@ def _persona(turn: Turn) -> str:
 def _bounds(program: Program, state: State, trigger: Trigger, block: Block | None, now: int) -> Iterator[Bound]:
     """Every bound of the trigger and of the policy by itself, in the order in which the arbiter asks."""
     told = []
+    for entering in _entering(program, state, trigger, now):
+        told.append(entering.reason)
+        yield entering
     for reason, rule, limit, times, part, policy in _alone(program, state, trigger):
         found = hold(Turn(replace(program, policy=policy), state.fork(), now), part)
         held = found if found is not None and found.reason == reason else None
@@ -180,12 +185,23 @@ def _bounds(program: Program, state: State, trigger: Trigger, block: Block | Non
         yield Bound(block.reason, "", True, detail=block.detail, until=block.until)
 
 
+def _entering(program: Program, state: State, trigger: Trigger, now: int) -> Iterator[Bound]:
+    """What `reentry` allows; of a key only an event can tell."""
+    keyed = trigger.reentry is not None and trigger.reentry.key is not None
+    for reason, rule, block in standing(Turn(program, state.fork(), now), trigger):
+        if keyed:
+            yield Bound(reason, rule, False, detail="depends on the key of the event")
+        else:
+            detail, until = (block.detail, block.until) if block else ("", None)
+            yield Bound(reason, rule, block is not None, detail=detail, until=until)
+
+
 _Alone = tuple[str, str, Limit | None, tuple[int, ...], Trigger, Policy]
 
 
 def _alone(program: Program, state: State, trigger: Trigger) -> Iterator[_Alone]:
     """(reason, rule, limit, times it counts, trigger, policy) with the trigger and the policy cut down to one bound."""
-    policy, unbound = program.policy, replace(trigger, limits=(), cooldown=0)
+    policy, unbound = program.policy, replace(trigger, limits=(), cooldown=0, reentry=None)
     bare, fired = replace(unbound, actions=()), state.fired.get(trigger.name, ())
     for limit in trigger.limits:
         yield "limit", str(limit), limit, fired, replace(bare, limits=(limit,)), Policy()

@@ -36,13 +36,13 @@ def recall(state: State, name: str, key: str) -> tuple[int, ...]:
     return () if memory is None else memory.marks.get(key, ())
 
 
-def remember(state: State, name: str, rule: str, key: str, marks: tuple[int, ...]) -> None:
-    """Keep this under the key, or nothing (empty `marks`); of too many keys the one longest untouched is forgotten."""
+def remember(state: State, name: str, rule: str, key: str, marks: tuple[int, ...], *, keys: int = KEYS) -> None:
+    """Keep this under the key, or nothing (empty `marks`); beyond `keys` the one longest untouched is forgotten."""
     before = state.memory.get(name) or Memory(rule)
     kept = {each: value for each, value in before.marks.items() if each != key}
     if marks:
         kept[key] = marks
-        for each in list(kept)[: len(kept) - KEYS] if len(kept) > KEYS else ():
+        for each in list(kept)[: len(kept) - keys] if len(kept) > keys else ():
             del kept[each]
     if kept:
         state.memory[name] = Memory(before.rule, kept)

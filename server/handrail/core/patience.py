@@ -10,11 +10,11 @@ from handrail.core.durations import format_duration
 from handrail.core.expressions import Expression
 from handrail.core.program import Program, Trigger
 from handrail.core.scalars import show
-from handrail.core.state import State
+from handrail.core.state import State, Tally
 from handrail.core.stays import is_watched, reaches
 from handrail.core.triggers import Hook, OnAbsence, OnAway, OnDelay, OnIdle, OnSequence, OnUnprepared
 from handrail.core.triggers.changes import OnChange
-from handrail.core.triggers.count import OnCount
+from handrail.core.triggers.count import OnCount, OnFall
 from handrail.core.triggers.dwell import OnDwell
 from handrail.core.triggers.event import OnEvent
 from handrail.core.triggers.returns import OnReturn
@@ -52,6 +52,8 @@ def waiting(hook: Hook, index: int, trigger: Trigger, program: Program, state: S
         case OnCount():
             reached = total(hook.counter, state, now=now)
             return Waiting(f"count of {_event(hook)}", f"{reached} of {hook.at_least}")
+        case OnFall():
+            return _fall(hook, state, now)
         case OnEvent():
             return Waiting(_form("event", _event(hook), hook.where), "whenever it happens")
         case OnReturn():
@@ -98,6 +100,15 @@ def _sequence(hook: OnSequence, state: State) -> Waiting:
     starts = [marks[::3] for marks in memory.marks.values()] if memory else []
     reached = max((place + 1 for each in starts for place, start in enumerate(each) if start >= 0), default=0)
     return Waiting(f"sequence {', '.join(map(_event, hook.steps))}", f"{reached} of {len(hook.steps)} steps")
+
+
+def _fall(hook: OnFall, state: State, now: int) -> Waiting:
+    """Of those above only that many are remembered as tell when the count falls."""
+    form = f"count of {_event(hook)} falls to {hook.at_most} in {format_duration(hook.within)}"
+    due = hook.due(state.counters.get(hook.counter.name, Tally()))
+    if due is None:
+        return Waiting(form, f"{total(hook.counter, state, now=now)} now; it has to be above first")
+    return Waiting(form, f"above {hook.at_most} now", due)
 
 
 def _away(hook: OnAway, state: State, now: int) -> Waiting:

@@ -17,10 +17,11 @@ from handrail.core.flows import Flow
 from handrail.core.messages import Message
 from handrail.core.personas import Personas
 from handrail.core.policy import Policy
-from handrail.core.state import FlowChoice
+from handrail.core.reentry import Reentry
+from handrail.core.state import FlowChoice, Tally
 from handrail.core.surveys import Survey
 from handrail.core.templates import Nested
-from handrail.core.triggers import Hook, OnAway, OnDwell, OnIdle, OnSequence
+from handrail.core.triggers import Hook, OnAbsence, OnAway, OnDelay, OnDwell, OnFall, OnIdle, OnSequence
 from handrail.core.webhooks import Webhook
 
 Key = TypeVar("Key", bound=Hashable)
@@ -52,11 +53,17 @@ class Trigger:
     cancels: tuple[tuple[str, Cancel], ...] = ()  # (wake key, what to cancel)
     on_change: str = "finish"
     preempt: bool = False
+    reentry: Reentry | None = None
     defer: int = 0  # how long cap, gap and busy may put it off; milliseconds
 
     @property
     def prompts(self) -> bool:
         return any(isinstance(action, ShowPrompt) for action in self.actions)
+
+    @property
+    def enters_at_once(self) -> bool:
+        """Whether any of its forms has nothing to wait for: its coming true is an entry."""
+        return any(not isinstance(hook, OnDelay | OnAbsence) for hook in self.hooks)
 
     @property
     def remembered(self) -> int:
@@ -67,6 +74,11 @@ class Trigger:
     def begins(self) -> list[str]:
         """Where the attempts at its sequences are remembered."""
         return [hook.name for hook in self.hooks if isinstance(hook, OnSequence)]
+
+    def falling(self, counters: Mapping[str, Tally]) -> list[str]:
+        """The tallies of its counts that wait to fall."""
+        hooks = (hook for hook in self.hooks if isinstance(hook, OnFall) and hook.counter.name in counters)
+        return [hook.counter.name for hook in hooks if hook.due(counters[hook.counter.name]) is not None]
 
     def clears(self, message: str) -> bool:
         """Whether the trigger itself takes this message off the screen before it prompts."""
@@ -91,7 +103,8 @@ class Program:
     choice of a persona among them, and `segments_reading` maps what they read (`user.traits`, `user.counters.NAME`,
     `user.segments.NAME`, `user.persona`, `now`) to their indexes. `away` is (length in ms, trigger) sorted by length;
     `idle` the same by step ("" for any) and whether hidden tabs count, `dwell` by step. `watched` are the sliding
-    counters that segments read: their falling by time alone is a deadline.
+    counters that segments read: their falling by time alone is a deadline. So is that of the counts in `falling`, by
+    the name of their tally.
     """
 
     version: str = ""
@@ -101,6 +114,7 @@ class Program:
     idle: Mapping[tuple[str, bool], Spans] = field(default_factory=dict)
     dwell: Mapping[str, Spans] = field(default_factory=dict)
     away: Spans = ()
+    falling: Mapping[str, tuple[Trigger, OnFall]] = field(default_factory=dict)
     segments: tuple[Segment | Personas, ...] = ()
     segments_reading: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     counters: Mapping[str, Counter] = field(default_factory=dict)
@@ -149,6 +163,11 @@ def index_dwell(triggers: list[Trigger]) -> dict[str, Spans]:
 def index_away(triggers: list[Trigger]) -> Spans:
     pairs = (("", hook.span, trigger) for trigger in triggers for hook in trigger.hooks if isinstance(hook, OnAway))
     return _sorted(pairs).get("", ())
+
+
+def index_falling(triggers: list[Trigger]) -> dict[str, tuple[Trigger, OnFall]]:
+    pairs = ((trigger, hook) for trigger in triggers for hook in trigger.hooks if isinstance(hook, OnFall))
+    return {hook.counter.name: (trigger, hook) for trigger, hook in pairs}
 
 
 def _sorted(entries: Iterable[tuple[Key, int, Trigger]]) -> dict[Key, Spans]:

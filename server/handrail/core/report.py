@@ -61,7 +61,7 @@ def _part(part: Part) -> str:
 
 def _bound(bound: Bound, now: int) -> str:
     counted = "" if bound.allowed is None else f"{bound.used} of {bound.allowed} used"
-    said = ", ".join(filter(None, (counted, bound.detail if bound.holding and not counted else "")))
+    said = ", ".join(filter(None, (counted, "" if counted else bound.detail)))
     ends = f", until {_instant(bound.until, now)}" if bound.until else ""
     state = f"{said or 'it holds back'}: held back{ends}" if bound.holding else said or "free"
     return f"{bound.rule}: {state}" if bound.rule else state

@@ -22,7 +22,7 @@ from handrail.core.messages import Message, MessageShape, compile_message
 from handrail.core.personas import Persona, Personas, PersonaShape, compile_persona
 from handrail.core.policy import Policy, PolicyShape, compile_policy
 from handrail.core.problems import Problem, suggest
-from handrail.core.program import Cancel, Program, Segment, Trigger, index_away, index_dwell, index_idle
+from handrail.core.program import Cancel, Program, Segment, Trigger, index_away, index_dwell, index_falling, index_idle
 from handrail.core.scalars import show
 from handrail.core.segments import PERSONA, SegmentShape, conditions_of, in_order, index_reads, watched
 from handrail.core.source import Document, read, salvage
@@ -272,6 +272,7 @@ def _assemble(parts: _Parts, segments: tuple[Segment | Personas, ...], version: 
         idle=index_idle(triggers),
         dwell=index_dwell(triggers),
         away=index_away(triggers),
+        falling=index_falling(triggers),
         segments=segments,
         segments_reading=index_reads(segments, parts.counters),
         counters=parts.counters,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -35,11 +35,25 @@ ENTRIES = ("event", "identify", "consent", "connect", "disconnect", "visible", "
 ACTIONS = ("prompt", "content", "flow", "webhook", "set", "emit", "withdraw")
 
 
+class LocationShape(Shape):
+    country: str | None = None
+    region: str | None = None
+    city: str | None = None
+
+
+class DeviceShape(Shape):
+    type: Literal["desktop", "mobile", "tablet"] | None = None
+    os: str | None = None
+    browser: str | None = None
+
+
 class GivenShape(Shape):
     traits: dict[str, Any] = Field(default_factory=dict)
     segments: list[str] = Field(default_factory=list)
     timezone: str | None = None
     locale: str | None = None
+    location: LocationShape = LocationShape()
+    device: DeviceShape = DeviceShape()
     now: str = START
     connected: bool = True
     holdout: bool = False
@@ -232,6 +246,8 @@ def _given(program: Program, given: GivenShape, now: int) -> State:
     state = fresh(program, "test-user", "test", now)
     told = {"timezone": given.timezone, "locale": given.locale}
     state.traits = {**given.traits, **{key: value for key, value in told.items() if value is not None}}
+    state.location = given.location.model_dump(exclude_none=True)
+    state.device = given.device.model_dump(exclude_none=True)
     state.pinned = tuple(given.segments)
     state.segments = tuple(sorted(given.segments))
     turn = Turn(program, state, now)

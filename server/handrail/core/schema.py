@@ -53,6 +53,7 @@ _MEANINGS: dict[str, dict[str, str]] = {
         "priority": "Who goes first when several come true together.",
         "cancel_on": "Events that end what it waits for.",
         "on_change": "What becomes of users who wait when this document changes.",
+        "reentry": "How often, how soon and how many at a time it is entered, by key.",
         "preempt": "Its prompt takes the screen from that of a trigger of lower priority.",
         "when_blocked": "What becomes of it when a cap, the gap or another prompt blocks it: drop, or {defer: 10m}.",
     },

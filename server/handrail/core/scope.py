@@ -19,7 +19,8 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     milliseconds of the absence that this activity ended; `depth` counts the emits that led here. One that is
     `apart` wakes a trigger even if the trigger was woken by another in the same round; what was put off is decided no
     later than `until`, if not 0. `ordinal` is how many events the user had tracked by then; one that is their `own`
-    counts itself, and is -1 if it happened before another that came sooner."""
+    counts itself, and is -1 if it happened before another that came sooner. `entry` is the key under which a wait that
+    is over entered its trigger, None for what did not wait."""
 
     keys: tuple[str, ...]
     name: str
@@ -33,6 +34,7 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     own: bool = False
     ordinal: int = 0
     until: int = 0
+    entry: str | None = None
 
 
 NOTHING = Occurrence(keys=(), name="", at=0)
@@ -153,6 +155,12 @@ _VARIABLES: dict[str, Callable[[Scope], Any]] = {
     "user.consents": lambda scope: scope.state.consents,
     "user.locale": _text_trait("locale"),
     "user.timezone": _text_trait("timezone"),
+    "user.location.country": lambda scope: scope.state.location.get("country", ""),
+    "user.location.region": lambda scope: scope.state.location.get("region", ""),
+    "user.location.city": lambda scope: scope.state.location.get("city", ""),
+    "user.device.type": lambda scope: scope.state.device.get("type", ""),
+    "user.device.os": lambda scope: scope.state.device.get("os", ""),
+    "user.device.browser": lambda scope: scope.state.device.get("browser", ""),
     "user.first_seen": lambda scope: moment(scope.state.first_seen),
     "user.last_visit": lambda scope: moment(scope.state.last_visit or scope.state.first_seen),
     "event.name": lambda scope: scope.event.name,

@@ -49,7 +49,8 @@ class Wait(Struct, frozen=True, array_like=True):
     `when`s), a trigger put off (`hook` is AFRESH, or WHEN_FREE while another prompt is on the screen; no later than
     `until`, if not 0), or a snoozed message (`message` set; `trigger` who first showed it; WHEN_FREE likewise).
     `name`, `properties`, `key` and `since` (its time) are those of the event that armed it; a delay has no key and no
-    `since`."""
+    `since`. `entry` is the key under which its trigger was entered (see core/reentry.py); `late` one that a late event
+    armed when it was over already."""
 
     due: int
     trigger: str
@@ -61,6 +62,8 @@ class Wait(Struct, frozen=True, array_like=True):
     key: str = ""
     since: int = 0
     until: int = 0
+    entry: str = ""
+    late: bool = False
 
 
 class Memory(Struct, frozen=True, array_like=True):
@@ -146,12 +149,17 @@ class State(Struct, kw_only=True, omit_defaults=True):
         default_factory=dict
     )  # survey -> question -> choice, list, None: skipped
     persona: str = ""  # as last settled
+    location: dict[str, str] = field(default_factory=dict)  # country, region, city
+    device: dict[str, str] = field(default_factory=dict)  # type, os, browser
+    told: dict[str, int] = field(default_factory=dict)  # trait -> when it was last told (see core/traits.py)
+    learnt: int = 0  # when the newest event happened that told of place or device
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:
         """A copy that may be changed without touching this one. Values inside the containers are immutable."""
         new = copy(self)
         new.traits = self.traits.copy()
+        new.told = self.told.copy()
         new.consents = self.consents.copy()
         new.connections = self.connections.copy()
         new.counters = self.counters.copy()

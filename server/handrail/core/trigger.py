@@ -14,6 +14,7 @@ from handrail.core.compiler import Compiler
 from handrail.core.durations import Duration, Limits
 from handrail.core.names import Name
 from handrail.core.program import Cancel, Trigger
+from handrail.core.reentry import ReentryShape, compile_reentry
 from handrail.core.scalars import show
 from handrail.core.source import Shape
 from handrail.core.triggers import WHENS, AbsenceWhen, CountWhen, DelayWhen, Hook, SequenceWhen
@@ -51,6 +52,7 @@ class TriggerShape(Shape):
     cancel_on: list[EventWhen] = Field(default_factory=list)
     on_change: Literal["finish", "restart", "cancel"] = "finish"
     preempt: bool = False
+    reentry: ReentryShape | None = None
     when_blocked: Annotated[str, AfterValidator(_check_drop), WithJsonSchema({"const": "drop"})] | DeferShape = "drop"
 
 
@@ -77,6 +79,7 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
         ),
         on_change=shape.on_change,
         preempt=shape.preempt,
+        reentry=compile_reentry(shape.reentry, compiler),
         defer=shape.when_blocked.defer if isinstance(shape.when_blocked, DeferShape) else 0,
     )
 

@@ -84,19 +84,23 @@ class Turn:
 
     def count(self, counter: counters.Counter, occurrence: Occurrence) -> bool:
         """Count the occurrence; True if it qualified."""
-        scope = self.scope(occurrence)
-        if counter.where is not None and not counter.where.holds(scope)[0]:
+        value = self.counted(counter, occurrence)
+        if value is None:
             return False
-        value = ""
-        if counter.distinct is not None:
-            outcome = counter.distinct.evaluate(scope)
-            if outcome.error is not None or outcome.value is None:
-                return False
-            value = str(outcome.value)
         tally = counters.add(counter, self.state, at=occurrence.at, value=value)
         self.state.counters[counter.name] = counters.prune(counter, tally, now=self.now)
         self.touched.add(f"user.counters.{counter.name}")
         return True
+
+    def counted(self, counter: counters.Counter, occurrence: Occurrence) -> str | None:
+        """What a counter tells the occurrence apart by ("" if by nothing), or None where it does not qualify."""
+        scope = self.scope(occurrence)
+        if counter.where is not None and not counter.where.holds(scope)[0]:
+            return None
+        if counter.distinct is None:
+            return ""
+        outcome = counter.distinct.evaluate(scope)
+        return None if outcome.error is not None or outcome.value is None else str(outcome.value)
 
     def emit(self, name: str, properties: dict[str, Any], cause: Occurrence) -> bool:
         """Queue an event of the rules' own making; False when emits have led to one another too often."""
@@ -133,6 +137,19 @@ class Turn:
                 self.note("", "ignored", reason="full", detail=f"trait '{name}': a user has {TRAITS_MAX} at most")
                 continue
             self._trait_changed(name, before, value)
+
+    def locate(self, location: dict[str, str] | None, device: dict[str, str] | None, at: int) -> None:
+        """Where and on what the user is. One that only repeats a part of what is known leaves the rest of it known."""
+        state = self.state
+        if at < state.learnt or not (location or device):
+            return
+        state.learnt = at
+        if location and not location.items() <= state.location.items():
+            state.location = location
+            self.touched.add("user.location")
+        if device and not device.items() <= state.device.items():
+            state.device = device
+            self.touched.add("user.device")
 
     def _trait_changed(self, name: str, before: Any, value: Any) -> None:
         self.touched.add("user.traits")

@@ -21,6 +21,7 @@ from handrail.core.frames import (
     TrackMessage,
 )
 from handrail.core.inputs import BadInput
+from handrail.surroundings import read_context
 
 KINDS = ("hello", "track", "identify", "consent", "activity", "seen", "ping")
 
@@ -79,7 +80,7 @@ def track_of(message: TrackMessage, now: int) -> Track:
         name=inputs.check_event_name(message.name),
         at=inputs.parse_time(message.at, now),
         properties=inputs.check_properties(message.properties),
-        context=inputs.check_properties(message.context, "context"),
+        context=_context_of(inputs.check_properties(message.context, "context")),
     )
 
 
@@ -95,6 +96,11 @@ def consent_of(message: ConsentMessage, now: int) -> Consent:
 def activity_of(message: ActivityMessage, connection: str, now: int) -> Activity:
     idle = min(_check_count(message.idle_ms, "idle_ms"), now)
     return Activity(id=new_id(), at=now, connection=connection, visible=message.visible, idle_ms=idle)
+
+
+def _context_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The context with place and device as rules read them."""
+    return {key: value for key, value in given.items() if key not in ("location", "device")} | read_context(given)
 
 
 def _id_of(given: str | None) -> str:

@@ -25,7 +25,13 @@ class Live:
     """
 
     def __init__(
-        self, runner: Runner, gate: Gate, *, monotonic: Callable[[], float] | None = None, stall: float = STALL
+        self,
+        runner: Runner,
+        gate: Gate,
+        *,
+        monotonic: Callable[[], float] | None = None,
+        stall: float = STALL,
+        country_header: str | None = None,
     ) -> None:
         self.presence = Presence(
             runner,
@@ -34,7 +40,7 @@ class Live:
         )
         self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)
         self.timers = Timers(runner, nodes=lambda: self.presence.nodes)
-        self.desk = Reception(self.hub, runner, gate, self.presence.owe)
+        self.desk = Reception(self.hub, runner, gate, self.presence.owe, country_header=country_header)
         self.websocket = Updates(self.desk)
         self.sse = Stream(self.desk)
         self._runner = runner

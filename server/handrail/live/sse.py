@@ -49,7 +49,7 @@ class Stream:
             await _refuse(send, fault, cors)
             return
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS + cors})
-        await self._converse(user, hello, receive, send)
+        await self._converse(scope, user, hello, receive, send)
 
     def _admit(self, scope: MutableMapping[str, Any], origin: str | None) -> tuple[str, Hello]:
         if scope["method"] != "GET":
@@ -59,9 +59,11 @@ class Stream:
         hello = read_hello(scope["query_string"], read_header(scope, b"last-event-id"))
         return self._desk.gate.authenticate(hello.token, hello.user_id, hello.anonymous_id), hello
 
-    async def _converse(self, user: str, hello: Hello, receive: Receive, send: Send) -> None:
+    async def _converse(
+        self, scope: MutableMapping[str, Any], user: str, hello: Hello, receive: Receive, send: Send
+    ) -> None:
         lease = asyncio.timeout(None)
-        visit = self._desk.receive(Lines(send, lease))
+        visit = self._desk.receive(Lines(send, lease), scope["headers"])
         try:
             async with lease:
                 await visit.enter(user, hello)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from handrail.core import frames
 from handrail.core.events import Connected, Disconnected, Event
@@ -35,7 +35,9 @@ from handrail.live.connection import BAD_TOKEN, DRAINING, STORE_AWAY, Connection
 from handrail.live.hub import Hub
 from handrail.runner import Outcome, Runner, TooManyConflicts
 from handrail.store.protocol import StoreDown
+from handrail.surroundings import read_headers
 
+Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
 
@@ -60,15 +62,26 @@ class Gate(Protocol):
 class Reception:
     """What all visits of this process share. `owe` is told of a departure the store did not take."""
 
-    def __init__(self, hub: Hub, runner: Runner, gate: Gate, owe: Callable[[str, Event], None]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        runner: Runner,
+        gate: Gate,
+        owe: Callable[[str, Event], None],
+        *,
+        country_header: str | None = None,
+    ) -> None:
         self.hub = hub
         self.runner = runner
         self.gate = gate
         self.owe = owe
+        self.country_header = country_header
         self.draining = False
 
-    def receive(self, transport: Transport) -> Visit:
-        return Visit(self, Connection(f"c-{secrets.token_hex(8)}", transport, self.hub))
+    def receive(self, transport: Transport, headers: Headers = ()) -> Visit:
+        """`headers` are those of the handshake."""
+        context = read_headers(headers, self.country_header)
+        return Visit(self, Connection(f"c-{secrets.token_hex(8)}", transport, self.hub), context)
 
     def drain(self, window_ms: int) -> None:
         """Send everybody away, to come back at a moment of their own within the window."""
@@ -91,9 +104,10 @@ class Reception:
 
 
 class Visit:
-    __slots__ = ("_desk", "_last", "_unsettled", "connected", "connection", "left", "user")
+    __slots__ = ("_context", "_desk", "_last", "_unsettled", "connected", "connection", "left", "user")
 
-    def __init__(self, desk: Reception, connection: Connection) -> None:
+    def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any]) -> None:
+        self._context = context
         self._desk = desk
         self._last: asyncio.Future[Outcome] | None = None
         self._unsettled = 0
@@ -162,6 +176,7 @@ class Visit:
             tab=hello.tab,
             visible=hello.visible,
             idle_ms=min(hello.idle_ms, now),
+            context=self._context,
         )
 
     async def _resumable(self, hello: Hello, state: State) -> bool:

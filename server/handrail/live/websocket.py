@@ -34,12 +34,12 @@ class Updates:
         else:
             chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
             await send({"type": "websocket.accept", "subprotocol": chosen})
-            await self._converse(receive, send)
+            await self._converse(scope, receive, send)
 
-    async def _converse(self, receive: Receive, send: Send) -> None:
+    async def _converse(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         lease = asyncio.timeout(self._hello_within)
         transport = Socket(send, lease)
-        visit = self._desk.receive(transport)
+        visit = self._desk.receive(transport, scope["headers"])
         try:
             async with lease:
                 await self._hear(visit, lease, receive)

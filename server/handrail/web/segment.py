@@ -10,13 +10,13 @@ from msgspec import Raw, Struct, field
 
 from handrail.core.events import Event, Identify, Track
 from handrail.core.inputs import BadInput, check_event_name, check_id, check_properties, parse_time, read_time
+from handrail.surroundings import read_context
 
 MAX_ITEM = 32 * 1024
 KINDS = {"t": "track", "i": "identify", "p": "page", "s": "screen", "g": "group", "a": "alias"}
 TEXT_MAX = 2_048
 _CONTEXT = {
     "page": ("path", "url", "title", "referrer"),
-    "device": ("type",),
     "campaign": ("name", "source", "medium", "term", "content"),
 }
 _PLAIN = ("locale", "timezone", "userAgent")
@@ -155,7 +155,7 @@ def _known_context(context: Object) -> Object:
         for part, keys in _CONTEXT.items()
         if isinstance(given := context.get(part), dict) and (kept := _texts(given, keys))
     }
-    return known | _texts(context, _PLAIN)
+    return known | _texts(context, _PLAIN) | read_context(context)
 
 
 def _texts(given: Object, keys: tuple[str, ...]) -> Object:

@@ -9,6 +9,7 @@ from handrail.core.compiler import Compiler
 from handrail.core.expressions import Expression
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
+from handrail.core.traits import note_told
 from handrail.core.turn import Turn
 
 
@@ -25,7 +26,9 @@ class SetTraits:
     computed: dict[str, Expression]
 
     def run(self, turn: Turn, trigger: str, occurrence: Occurrence) -> None:
-        turn.set_traits(values(self.written, self.computed, turn, occurrence))
+        traits = values(self.written, self.computed, turn, occurrence)
+        turn.set_traits(traits)
+        note_told(turn.state, traits, occurrence.at)
         turn.decide(trigger, "set", self.written)
 
 

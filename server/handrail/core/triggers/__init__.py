@@ -1,7 +1,8 @@
 """Kinds of `when`: one file each, where the YAML shape and its meaning stand together, joined here.
 
 A hook says by `wakes` which occurrences it is looked up by, and by `wake` whether one of them makes its trigger true.
-Idle, dwell and away wake by the clock instead: the engine finds them by their `span`.
+Idle, dwell and away wake by the clock instead: the engine finds them by their `span`. So do falling counts, by their
+tally.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from handrail.core.triggers.absence import AbsenceWhen, OnAbsence, OnUnprepared
 from handrail.core.triggers.away import AwayWhen, OnAway
 from handrail.core.triggers.changes import ChangesWhen, OnChange
-from handrail.core.triggers.count import CountWhen, OnCount
+from handrail.core.triggers.count import CountWhen, OnCount, OnFall
 from handrail.core.triggers.delay import DelayWhen, OnDelay
 from handrail.core.triggers.dwell import DwellWhen, OnDwell
 from handrail.core.triggers.event import EventWhen, OnEvent
@@ -27,6 +28,7 @@ Hook = (
     | OnDelay
     | OnDwell
     | OnEvent
+    | OnFall
     | OnIdle
     | OnReturn
     | OnSegment
@@ -73,8 +75,10 @@ __all__ = [
     "Hook",
     "OnAbsence",
     "OnAway",
+    "OnCount",
     "OnDelay",
     "OnDwell",
+    "OnFall",
     "OnIdle",
     "OnSequence",
     "OnUnprepared",

@@ -19,6 +19,7 @@ from handrail.core.compiler import Compiler
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
 from handrail.core.memory import key_of, recall, remember
+from handrail.core.reentry import begin
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
 from handrail.core.state import Wait
@@ -85,7 +86,9 @@ class OnAbsence:
             return False
         if self.of.fits(turn, occurrence):
             self._meet(turn, occurrence, key)
-        return self.after.fits(turn, occurrence) and self._await(turn, occurrence, key)
+        if self.after.fits(turn, occurrence):
+            self._await(turn, occurrence, key)
+        return False
 
     def _meet(self, turn: Turn, occurrence: Occurrence, key: str) -> None:
         """`of` happened: the wait that it belongs to is over, and an `after` that arrives behind it needs none."""
@@ -96,16 +99,17 @@ class OnAbsence:
             self._end(turn, pending)
             turn.note(self.trigger, "cancelled", detail=occurrence.name)
 
-    def _await(self, turn: Turn, occurrence: Occurrence, key: str) -> bool:
-        """Start the wait, or start it again; True where it is over already, as a late event may find."""
+    def _await(self, turn: Turn, occurrence: Occurrence, key: str) -> None:
+        """Start the wait, or start it again. That of a late event may be over already: it ends as time passes on."""
         at, pending = occurrence.at, self._pending(turn, key)
         met = recall(turn.state, self.name, key)
         if (met and met[0] > at) or (pending is not None and pending.since > at):
-            return False
+            return
+        entry = begin(turn, self.trigger, occurrence, again=pending)
+        if entry is None:
+            return
         if pending is not None:
             self._end(turn, pending)
-        if occurrence.late and at + self.span <= turn.now:
-            return True
         turn.arm(
             Wait(
                 due=at + self.span,
@@ -116,9 +120,10 @@ class OnAbsence:
                 properties=occurrence.properties,
                 key=key,
                 since=at,
+                entry=entry,
+                late=occurrence.late and at + self.span <= turn.now,
             )
         )
-        return False
 
     def _pending(self, turn: Turn, key: str) -> Wait | None:
         mine = (self.trigger, self.index, key, "")

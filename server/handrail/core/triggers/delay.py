@@ -12,6 +12,7 @@ from pydantic import Field
 from handrail.core.compiler import Compiler
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
+from handrail.core.reentry import begin
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
 from handrail.core.state import Wait
@@ -51,15 +52,15 @@ class OnDelay:
     rule: str
 
     def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
-        """Arms the wait; the trigger is woken only where there is nothing to wait for.
-
-        That is a delay of 0s, and one that a late event would have armed and that would be over by now.
-        """
+        """Arms the wait; the trigger is woken only by a delay of 0s, where there is nothing to wait for."""
         if not turn.holds(self.where, occurrence):
             return False
         due = occurrence.at + self.span
-        if not self.span or (occurrence.late and due <= turn.now):
+        if not self.span:
             return True
+        entry = begin(turn, self.trigger, occurrence)
+        if entry is None:
+            return False
         turn.arm(
             Wait(
                 due=due,
@@ -68,6 +69,8 @@ class OnDelay:
                 rule=self.rule,
                 name=occurrence.name,
                 properties=occurrence.properties,
+                entry=entry,
+                late=occurrence.late and due <= turn.now,
             )
         )
         return False
