@@ -21,7 +21,17 @@ RANK = {
     "rulebook": 2,
     "runner": 2,
 }
-RANK |= {"asking": 2, "web": 3, "live": 3, "outbound": 3, "app": 4, "serving": 5, "cli": 6, "__main__": 7}
+RANK |= {
+    "asking": 2,
+    "profiles": 3,
+    "web": 4,
+    "live": 4,
+    "outbound": 4,
+    "app": 5,
+    "serving": 6,
+    "cli": 7,
+    "__main__": 8,
+}
 IMPURE = {
     "asyncio",
     "time",

@@ -20,6 +20,7 @@ SEEN_MAX = 2_000  # and how many of them at most, the newest
 TRAITS_MAX = 500
 STEPS_MAX = 500
 PURPOSES_MAX = 100
+ABSORBED_MAX = 100  # anonymous visitors whose merging is remembered, the latest
 # Kinds of waits that stand for no `when` of their trigger: it came true already, and is decided afresh.
 AFRESH, WHEN_FREE = -1, -2
 
@@ -108,6 +109,15 @@ class FlowChoice(Struct, frozen=True, array_like=True):
     chosen: bool = False
 
 
+class Merger(Struct, frozen=True, array_like=True):
+    """An anonymous visitor turned out, at `since`, to be the user `into`. Until that user has everything, the merge is
+    taken up again at `due`; from then on `due` is 0 and this state only says where its events belong."""
+
+    into: str
+    since: int
+    due: int = 0
+
+
 class State(Struct, kw_only=True, omit_defaults=True):
     user: str
     epoch: str
@@ -141,6 +151,10 @@ class State(Struct, kw_only=True, omit_defaults=True):
     memory: dict[str, Memory] = field(default_factory=dict)  # TRIGGER#INDEX of the hook -> what it remembers
     tracked: int = 0  # events tracked so far, without those that happened before the newest of them
     tracked_at: int = 0  # when the newest happened
+    known: bool = False  # addressed as a user, or merged into: never an anonymous visitor again
+    merger: Merger | None = None
+    absorbed: tuple[str, ...] = ()  # epochs of the anonymous visitors merged into this user
+    unit: str = ""  # the id by which it was first decided whether the user is held out
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:
