@@ -18,6 +18,7 @@ from handrail.identity import Caller
 from handrail.runner import Outcome, Runner, TooManyConflicts
 from handrail.store.protocol import Store, StoreDown
 
+TRIES = 3
 PASSING = (StoreDown, TooManyConflicts)  # nothing was written, and the same may be tried again
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,8 @@ class Profiles:
             await self.recognise(user)
             return await self._runner.submit(user, event)
         if outcome.heir and is_heritable(event):
+            if not self.is_merged(user, outcome.heir):  # else the user might not know yet what the visitor had applied
+                await self.finish(user)
             return await self._runner.submit(outcome.heir, event)
         return outcome
 
@@ -60,11 +63,13 @@ class Profiles:
 
     async def recognise(self, user: str) -> None:
         """Have the store know that this id is a user's. Raises StoreDown or TooManyConflicts."""
-        while not self._is_known(user):
-            outcome = await self._runner.submit(user, self._known())
-            if not outcome.heir:
+        if self._is_known(user):
+            return
+        for _ in range(TRIES):
+            if not (await self._runner.submit(user, self._known())).heir:
                 return
-            await self.finish(user)
+            await self.finish(user)  # it stood for a visitor who is being merged: first that, then it begins anew
+        raise TooManyConflicts(user)
 
     async def merge(self, visitor: str, user: str) -> None:
         """The anonymous visitor is this user; returns when the store has it. Raises StoreDown or TooManyConflicts.

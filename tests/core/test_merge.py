@@ -73,26 +73,8 @@ steps: [{id: one}, {id: two}, {id: three}]
 variants: [{id: short, steps: [three]}]
 """
 
-CARRIED = [
-    "traits",
-    "consents",
-    "segments",
-    "session",
-    "sessions",
-    "counters",
-    "steps",
-    "slots",
-    "waits",
-    "stay",
-    "fired",
-    "prompted",
-    "mailed",
-    "tracked",
-    "tracked_at",
-    "first_seen",
-    "last_activity",
-    "last_visit",
-]
+CARRIED = ["traits", "consents", "segments", "session", "sessions", "counters", "steps", "slots", "waits", "stay"]
+CARRIED += ["fired", "prompted", "mailed", "tracked", "tracked_at", "first_seen", "last_activity", "last_visit"]
 
 
 class Pair:
