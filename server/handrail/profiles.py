@@ -74,8 +74,8 @@ class Profiles:
     async def merge(self, visitor: str, user: str) -> None:
         """The anonymous visitor is this user; returns when the store has it. Raises StoreDown or TooManyConflicts.
 
-        A visitor who is a user, or has become another, is left alone, and the event log says so. What the rules cannot
-        digest is in the log too, and tried again later.
+        Who is a user is left alone, and the event log says so; who has become another user stays that. What the rules
+        cannot digest is in the server's log, and tried again later.
         """
         if self.is_merged(visitor, user):
             return

@@ -98,7 +98,7 @@ async def test_an_old_anonymous_id_is_turned_away_for_good_and_told_what_to_do(s
             )
         async with httpx2.AsyncClient(trust_env=False) as browser:
             answer = await browser.get(f"http://127.0.0.1:{node.port}/updates/sse?anonymous_id=anon-1")
-        assert (answer.status_code, answer.json()["type"]) == (403, "urn:handrail:problem:known-visitor")
+        assert (answer.status_code, answer.json()["type"]) == (410, "urn:handrail:problem:known-visitor")
         await eventually(lambda node=node: node.store.enlisted(node.runner.node), [])  # type: ignore[misc]
     async with two.dial() as fresh:
         await say(fresh, "hello", anonymous_id="anon-2")

@@ -161,7 +161,7 @@ async def _refuse(send: Send, fault: BadInput, cors: list[tuple[bytes, bytes]]) 
     statuses = {
         "bad-token": 401,
         "bad-origin": 403,
-        "known-visitor": 403,
+        "known-visitor": 410,
         "bad-method": 405,
         "draining": 503,
         "store-down": 503,
