@@ -22,8 +22,9 @@ RANK = {
     "rulebook": 2,
     "runner": 2,
 }
-RANK |= {"asking": 2, "ticker": 2, "recordings": 4, "replaying": 5}
-RANK |= {"web": 3, "live": 3, "outbound": 3, "app": 4, "serving": 5, "cli": 6, "__main__": 7}
+RANK |= {"asking": 2, "ticker": 2, "profiles": 3}
+RANK |= {"web": 4, "live": 4, "outbound": 4, "app": 5, "recordings": 5}
+RANK |= {"serving": 6, "replaying": 6, "cli": 7, "__main__": 8}
 IMPURE = {
     "asyncio",
     "time",

@@ -10,7 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey, RSAKey
 
 from handrail.core.inputs import BadInput
-from handrail.identity import Identity, check_user
+from handrail.identity import Caller, Identity, check_user
 
 NOW = 1_800_000_000
 SECRET = "a secret that is long enough to be one"
@@ -33,14 +33,24 @@ def unsigned(**claims: object) -> str:
 
 def test_without_a_key_the_user_is_believed_and_known_goes_before_anonymous() -> None:
     gate = Identity(clock)
-    assert gate.authenticate(None, "ann", "anon-1") == "ann"
-    assert gate.authenticate(None, None, "anon-1") == "anon-1"
+    assert gate.authenticate(None, "ann", "anon-1") == Caller("ann", True, "anon-1")
+    assert gate.authenticate(None, "ann", "ann") == Caller("ann", True)
+    assert gate.authenticate(None, None, "anon-1") == Caller("anon-1", False)
+    with pytest.raises(BadInput, match="bad-user"):
+        gate.authenticate(None, "ann", "x" * 300)
     with pytest.raises(BadInput, match="bad-user"):
         gate.authenticate(None, None, None)
 
 
 def test_a_good_token_names_the_user() -> None:
-    assert Identity(clock, secret=SECRET).authenticate(token(), None, "anon-1") == "ann"
+    gate = Identity(clock, secret=SECRET)
+    assert gate.authenticate(token(), None, "anon-1") == Caller("ann", True, "anon-1")
+
+
+def test_a_token_says_that_its_user_is_an_anonymous_visitor() -> None:
+    gate = Identity(clock, secret=SECRET)
+    assert gate.authenticate(token(anonymous=True), None, "anon-1") == Caller("ann", False)
+    assert gate.authenticate(token(anonymous="yes"), None, None).known
 
 
 @pytest.mark.parametrize(
@@ -72,7 +82,7 @@ def test_a_bad_token_lets_nobody_in(bad: str | None) -> None:
 
 def test_a_user_id_beside_a_token_must_agree() -> None:
     gate = Identity(clock, secret=SECRET)
-    assert gate.authenticate(token(), "ann", None) == "ann"
+    assert gate.authenticate(token(), "ann", None).user == "ann"
     with pytest.raises(BadInput, match="bad-token"):
         gate.authenticate(token(), "bob", None)
 
@@ -83,9 +93,9 @@ def test_public_keys_fix_the_algorithm() -> None:
     by_curve = jwt.encode({"alg": "Ed25519"}, claims, curve, algorithms=["Ed25519"])
     by_rsa = jwt.encode({"alg": "RS256"}, claims, rsa)
     gate = Identity(clock, public_key=curve.as_pem(private=False).decode())
-    assert gate.authenticate(by_curve, None, None) == "ann"
+    assert gate.authenticate(by_curve, None, None).user == "ann"
     gate = Identity(clock, public_key=rsa.as_pem(private=False).decode().replace("\n", "\\n"))
-    assert gate.authenticate(by_rsa, None, None) == "ann"
+    assert gate.authenticate(by_rsa, None, None).user == "ann"
     for refused in (by_curve, token(), unsigned()):
         with pytest.raises(BadInput, match="bad-token"):
             gate.authenticate(refused, None, None)

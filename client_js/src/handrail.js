@@ -25,11 +25,13 @@ import { dialWebSocket } from './websocket.js';
  * }} Handrail
  */
 
+const KNOWN_VISITOR = 4504;
 const REASONS = new Map([
   [4500, 'The server did not accept the token or user id.'],
   [4501, 'The server could not read what this client sent.'],
   [4502, 'The server does not serve pages of this origin: add it to HANDRAIL_ORIGINS.'],
   [4503, 'This user has too many connections.'],
+  [KNOWN_VISITOR, 'This visitor has become a known user: connect as the user, or load the page again as a new visitor.'],
 ]);
 
 /**
@@ -117,6 +119,7 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
       const reason = REASONS.get(code) ?? `The server turned this page away (${code}).`;
       listeners.raise({ type: 'status', online: false, transport: connection.onStream ? 'sse' : 'websocket', code });
       console.warn(`Handrail: ${reason}`);
+      if (code === KNOWN_VISITOR) forget('handrail.device');
       finish(reason);
     }
 
@@ -210,6 +213,15 @@ function remembered(key) {
     return id;
   } catch {
     return newId(); // storage is off
+  }
+}
+
+/** @param {string} key */
+function forget(key) {
+  try {
+    localStorage.removeItem(key);
+  } catch {
+    // storage is off: nothing was remembered
   }
 }
 

@@ -39,6 +39,7 @@ async function listen(base, hello, ear, signal) {
   try {
     const answer = await fetch(url, { signal, cache: 'no-store', headers: { accept: 'text/event-stream' } });
     if ([400, 401, 403].includes(answer.status)) code = 4500;
+    if (answer.status === 410) code = 4504;
     if (!answer.ok || !answer.body) throw new Error(`The event stream answered ${answer.status}.`);
     const feed = parser((data) => {
       const frame = JSON.parse(data);

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
@@ -20,6 +20,14 @@ MAX_TOKEN = 8_192
 _LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.ASCII)
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TOKEN_FIX = "Have your server make a token with `sub` set to the user's id and pass it as `token`."
+
+
+class Caller(NamedTuple):
+    """Who calls: a known user, who may say what anonymous `visitor` they were before, or an anonymous visitor."""
+
+    user: str
+    known: bool = True
+    visitor: str = ""
 
 
 class Identity:
@@ -50,17 +58,21 @@ class Identity:
     def needs_token(self) -> bool:
         return self._key is not None
 
-    def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> str:
-        """The user a caller speaks for. Raises BadInput `bad-token` or `bad-user`.
+    def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> Caller:
+        """Whom a caller speaks for. Raises BadInput `bad-token` or `bad-user`.
 
-        Where tokens are required the token alone decides; a `user_id` beside it must agree.
+        Where tokens are required the token alone decides; a `user_id` beside it must agree. It is an anonymous
+        visitor's if it claims `anonymous`.
         """
         if self._key is None:
-            return check_user(user_id or anonymous_id)
-        subject = self._subject(token)
-        if user_id is not None and user_id != subject:
-            raise BadInput("bad-token", "The token is for another user than `user_id` says.", _TOKEN_FIX)
-        return check_user(subject)
+            user, known = user_id or anonymous_id, bool(user_id)
+        else:
+            claims = self._claims(token)
+            user, known = claims["sub"], claims.get("anonymous") is not True
+            if user_id is not None and user_id != user:
+                raise BadInput("bad-token", "The token is for another user than `user_id` says.", _TOKEN_FIX)
+        before = check_user(anonymous_id) if known and anonymous_id and anonymous_id != user else ""
+        return Caller(check_user(user), known, before)
 
     def origin_allowed(self, origin: str | None) -> bool:
         """Whether a page of this origin may connect.
@@ -90,7 +102,8 @@ class Identity:
                 "Send `Authorization: Bearer` with the value of HANDRAIL_ADMIN_KEY.",
             )
 
-    def _subject(self, token: str | None) -> str:
+    def _claims(self, token: str | None) -> dict[str, Any]:
+        """What a valid token says; `sub` is text."""
         if not token:
             raise BadInput("bad-token", "A token is needed.", _TOKEN_FIX)
         if len(token) > MAX_TOKEN:
@@ -100,10 +113,9 @@ class Identity:
             self._check_times(claims)
         except (JoseError, ValueError, TypeError, RecursionError):
             raise BadInput("bad-token", "The token is not valid, or no longer.", _TOKEN_FIX) from None
-        subject = claims.get("sub")
-        if not isinstance(subject, str):
+        if not isinstance(claims.get("sub"), str):
             raise BadInput("bad-token", "The token names no user.", _TOKEN_FIX)
-        return subject
+        return claims
 
     def _verified(self, token: str) -> dict[str, Any]:
         assert self._key is not None

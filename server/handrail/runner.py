@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -21,12 +21,14 @@ from msgspec import Struct
 
 from handrail.core import engine, frames
 from handrail.core.effects import Call, Considered, Decision, Effect, Push
-from handrail.core.events import Activity, Alarm, Event
+from handrail.core.events import Absorb, Activity, Alarm, Event, Known, Merged
+from handrail.core.merge import heir_of
 from handrail.core.program import Program
 from handrail.core.state import State
 from handrail.store.cache import States
 from handrail.store.protocol import Commit, Job, Store, StoreDown
 
+T = TypeVar("T")
 Frame = tuple[int, bytes]  # offset and JSON of a numbered message
 
 CONFLICTS = 8  # tries before a user's turn is given up
@@ -40,10 +42,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What became of an event once the store has it. A `duplicate` was applied before and changes nothing."""
+    """What became of an event once the store has it. A `duplicate` was applied before and changes nothing; one with an
+    `heir` was not applied either: the visitor it was for has become that user, whose it is."""
 
     id: str
     duplicate: bool = False
+    heir: str = ""
     effects: tuple[Effect, ...] = ()
     trace: tuple[Considered, ...] = ()
 
@@ -93,7 +97,7 @@ class Runner:
         self.node = node
         self._hearers = [on_commit] if on_commit else []
         self._waiting: dict[str, list[_Waiting]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._states = States(KEPT)
 
     def on_commit(self, hear: Callable[[Committed], None]) -> None:
@@ -113,9 +117,7 @@ class Runner:
             waiting.append((event, future))
             return future
         self._waiting[user] = [(event, future)]
-        task = loop.create_task(self._take_turns(user))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.look_after(self._take_turns(user))
         return future
 
     async def apply(self, user: str, event: Event) -> None:
@@ -127,6 +129,17 @@ class Runner:
         await asyncio.wait([future])
         if future.cancelled() or isinstance(future.exception(), StoreDown | TooManyConflicts):
             future.result()
+
+    def recall(self, user: str) -> State | None:
+        """The user's state if it is in memory; another process may have written a newer one."""
+        return self._states.get(user)
+
+    def look_after(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run this beside the turns: `drain` waits for it, too."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def read(self, user: str) -> State:
         """The user's state as the store has it, or a fresh one, which the user's first event then builds on.
@@ -195,6 +208,9 @@ class Runner:
         turn = _Turn(now, base, base, [])
         last = _last_new(events, base.seen)
         for event in events:
+            if heir := heir_of(turn.state, event):
+                turn.results.append(Outcome(id=event.id, duplicate=True, heir=heir))
+                continue
             if event.id and event.id in turn.state.seen:
                 turn.results.append(Outcome(id=event.id, duplicate=True))
                 continue
@@ -228,15 +244,13 @@ class Runner:
     def _commit_of(self, user: str, turn: _Turn, applied: list[tuple[Event, Outcome]], program: Program) -> Commit:
         now = self.clock()
         effects = [effect for _, outcome in applied for effect in outcome.effects]
-        known, seen = turn.base.seen, turn.state.seen
-        new = {event.id: seen[event.id] for event, _ in applied if event.id in seen and event.id not in known}
         return Commit(
             state=msgspec.structs.replace(turn.state, version=turn.base.version + 1),
             expected=turn.base.version,
             frames=tuple((e.frame.offset, frames.encode(e.frame)) for e in effects if isinstance(e, Push)),
             alarm=engine.alarm(program, turn.state),
             jobs=tuple(_job(user, effect, now) for effect in effects if isinstance(effect, Call)),
-            seen=tuple(new.items()),
+            seen=_new_ids(turn, [event for event, _ in applied]),
             log=tuple(
                 _line(user, event, outcome, turn.now) for event, outcome in applied if _worth_logging(event, outcome)
             ),
@@ -281,13 +295,22 @@ def _changed(turn: _Turn, applied: list[tuple[Event, Outcome]]) -> bool:
     """Whether there is anything to write. An alarm always is: its timer has to be moved or removed."""
     if not applied:
         return False
-    quiet = all(isinstance(event, Activity) and not outcome.effects for event, outcome in applied)
+    quiet = all(isinstance(event, Activity | Known) and not outcome.effects for event, outcome in applied)
     return not quiet or (turn.state is not turn.base and turn.state != turn.base)
 
 
 def _worth_logging(event: Event, outcome: Outcome) -> bool:
     """All that a replay cannot know by itself: an alarm of which nothing came rings there anyway."""
-    return bool(outcome.effects or outcome.trace) or not isinstance(event, Alarm) or bool(event.lost_nodes)
+    if outcome.effects or outcome.trace:
+        return True
+    return bool(event.lost_nodes) if isinstance(event, Alarm) else not isinstance(event, Known | Merged)
+
+
+def _new_ids(turn: _Turn, applied: list[Event]) -> tuple[tuple[str, int], ...]:
+    """The ids applied in this turn, with those that came with an absorbed visitor, and when."""
+    known, seen = turn.base.seen, turn.state.seen
+    ids = seen if any(isinstance(event, Absorb) for event in applied) else {event.id: 0 for event in applied}
+    return tuple((each, seen[each]) for each in ids if each in seen and each not in known)
 
 
 def _job(user: str, call: Call, now: int) -> Job:
@@ -299,7 +322,7 @@ def _line(user: str, event: Event, outcome: Outcome, now: int) -> bytes:
         "at": event.at,
         "now": now,
         "user": user,
-        "event": event,
+        "event": msgspec.structs.replace(event, parcel=None) if isinstance(event, Absorb) else event,
         "decisions": [effect for effect in outcome.effects if isinstance(effect, Decision)],
         "trace": outcome.trace,
     }

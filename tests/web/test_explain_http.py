@@ -52,3 +52,12 @@ async def test_the_admin_key_is_asked_for_where_there_is_one(serve: Serve, sent:
     assert answer.headers["www-authenticate"].startswith("Bearer")
     with_key = await client.get(PATH.format("ann", "greet"), headers={"Authorization": "Bearer secret"})
     assert with_key.status_code == 404
+
+
+async def test_for_a_visitor_who_became_a_user_it_tells_of_the_user(serve: Serve) -> None:
+    client = await serve()
+    await client.post("/v1/track", json={"anonymousId": "anon-1", "event": "greeted"})
+    assert (await client.get(PATH.format("anon-1", "greet"))).json()["user"] == "anon-1"
+    await client.post("/v1/alias", json={"userId": "ann", "previousId": "anon-1"})
+    told = (await client.get(PATH.format("anon-1", "greet"))).json()
+    assert (told["user"], len(told["fired"])) == ("ann", 1)

@@ -234,3 +234,77 @@ async def test_errors_are_problems(serve: Serve) -> None:
     client = await serve()
     problem(await client.get("/nowhere"), 404)
     assert "GET" in problem(await client.get("/v1/track"), 405)["detail"]
+
+
+async def test_segments_own_sdk_makes_a_visitor_a_user(serve: Serve, store: RedisStore) -> None:
+    client = await serve(write_key="w")
+    failures: list[object] = []
+    sdk = Client(write_key="w", host=str(client.base_url).rstrip("/"), on_error=lambda *fault: failures.append(fault))
+    sdk.track(anonymous_id="anon-1", event="greeted")
+    sdk.identify(user_id="ann", anonymous_id="anon-1", traits={"plan": "pro"})
+    sdk.track(anonymous_id="anon-1", event="viewed")
+    sdk.track(anonymous_id="anon-2", event="greeted")
+    sdk.alias("anon-2", "bob")
+    await asyncio.to_thread(sdk.join)
+    assert failures == []
+    assert await traits(store, "ann") == {"greeted": True, "plan": "pro"}
+    assert await traits(store, "bob") == {"greeted": True}
+    ann = await store.load("ann")
+    assert ann is not None
+    assert ann.session is not None
+    assert (ann.known, ann.session.events, ann.tracked) == (True, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("identify", {"userId": "ann", "anonymousId": "anon-1"}),
+        ("alias", {"userId": "ann", "previousId": "anon-1"}),
+        ("batch", {"batch": [{"type": "identify", "userId": "ann", "anonymousId": "anon-1"}]}),
+    ],
+    ids=lambda call: call[0],
+)
+async def test_an_answer_means_that_the_store_has_the_merge(
+    serve: Serve, store: RedisStore, call: tuple[str, dict[str, Any]]
+) -> None:
+    client = await serve()
+    await client.post("/v1/track", json={"anonymousId": "anon-1", "event": "greeted"})
+    for _ in range(2):
+        assert (await client.post(f"/v1/{call[0]}", json=call[1])).json() == {"success": True}
+        assert await traits(store, "ann") == {"greeted": True}
+        assert await traits(store, "anon-1") == {}
+    state = await store.load("ann")
+    assert state is not None
+    assert len(state.absorbed) == 1
+
+
+@pytest.mark.parametrize("kind", ["track", "page", "group"])
+async def test_other_calls_with_both_ids_merge_nothing(serve: Serve, store: RedisStore, kind: str) -> None:
+    client = await serve()
+    await client.post("/v1/track", json={"anonymousId": "anon-1", "event": "greeted"})
+    body = {"userId": "ann", "anonymousId": "anon-1", "event": "seen", "groupId": "acme"}
+    await client.post(f"/v1/{kind}", json=body)
+    assert await traits(store, "anon-1") == {"greeted": True}
+
+
+async def test_nobody_takes_over_a_user_by_naming_them(serve: Serve, store: RedisStore) -> None:
+    client = await serve()
+    await client.post("/v1/track", json={"userId": "ann", "event": "greeted"})
+    for call, body in (("identify", {"anonymousId": "ann"}), ("alias", {"previousId": "ann"})):
+        answer = await client.post(f"/v1/{call}", json={"userId": "mallory", **body})
+        assert answer.json() == {"success": True}
+    assert (await traits(store, "ann"), await traits(store, "mallory")) == ({"greeted": True}, {})
+
+
+async def test_a_page_with_a_token_says_which_visitor_its_user_was(serve: Serve, store: RedisStore) -> None:
+    client = await serve(client_secret=SECRET)
+
+    def bearer(**claims: object) -> dict[str, str]:
+        token = jwt.encode({"alg": "HS256"}, {"exp": 4e9, **claims}, OctKey.import_key(SECRET))
+        return {"Authorization": f"Bearer {token}"}
+
+    anonymous, known = bearer(sub="anon-1", anonymous=True), bearer(sub="ann")
+    await client.post("/v1/track", json={"event": "greeted"}, headers=anonymous)
+    answer = await client.post("/v1/identify", json={"anonymousId": "anon-1"}, headers=known)
+    assert answer.json() == {"success": True}
+    assert await traits(store, "ann") == {"greeted": True}

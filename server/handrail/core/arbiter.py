@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from handrail.core.actions import Action, CallWebhook, ShowPrompt, reaches_user
 from handrail.core.deferrals import put_off
-from handrail.core.holdout import held_out
+from handrail.core.holdout import leave_alone
 from handrail.core.policy import Block, check_email, check_limits, check_prompt, check_quiet, remember
 from handrail.core.program import Trigger
 from handrail.core.reentry import enter, entry_of, lacks_key, turn_away
@@ -68,7 +68,7 @@ def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
 
 
 def _act(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
-    spared = held_out(turn.state.user, turn.program.policy.holdout) and any(map(reaches_user, trigger.actions))
+    spared = any(map(reaches_user, trigger.actions)) and leave_alone(turn.state, turn.program.policy.holdout)
     if spared:
         turn.note(trigger.name, "suppressed", reason="holdout", detail="the user is held out of everything")
     else:
@@ -94,14 +94,15 @@ def _count_spared(turn: Turn, action: Action) -> None:
 def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
     woken = []
     for key in occurrence.keys:
-        _cancel(turn, key, occurrence)
+        cancel_waits(turn, key, occurrence)
         for trigger, hook in turn.program.hooks.get(key, ()):
             if hook.wake(turn, occurrence):
                 woken.append((trigger, occurrence))
     return woken
 
 
-def _cancel(turn: Turn, key: str, occurrence: Occurrence) -> None:
+def cancel_waits(turn: Turn, key: str, occurrence: Occurrence) -> None:
+    """Drop what waits and was begun of the triggers that `cancel_on` this."""
     for cancel in turn.program.cancels.get(key, ()):
         waits, memory, trigger = turn.state.waits, turn.state.memory, turn.program.triggers[cancel.trigger]
         begun = [name for name in trigger.begins if name in memory]

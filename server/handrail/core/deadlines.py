@@ -66,4 +66,6 @@ def session_end(program: Program, state: State) -> int:
 
 def alarm(program: Program, state: State) -> int | None:
     """The user's one due time: the earliest deadline, or None when nothing is pending."""
+    if state.merger is not None:
+        return state.merger.due or None
     return min((due for due, _ in deadlines(program, state)), default=None)

@@ -8,7 +8,7 @@ from handrail.core.arbiter import Candidate, settle
 from handrail.core.counters import prune, total
 from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, FEWER, IDLE, SESSION, WAIT, deadlines, stillness
 from handrail.core.deferrals import offer_screen, stale
-from handrail.core.holdout import held_out
+from handrail.core.holdout import leave_alone
 from handrail.core.program import next_span
 from handrail.core.scope import NOTHING, Occurrence, iso
 from handrail.core.state import WHEN_FREE, Wait
@@ -147,7 +147,7 @@ def _show_again(turn: Turn, wait: Wait) -> None:
     message = turn.program.messages.get(wait.message)
     if message is None:
         return
-    if held_out(turn.state.user, turn.program.policy.holdout):
+    if leave_alone(turn.state, turn.program.policy.holdout):
         turn.note(wait.trigger, "suppressed", reason="holdout", detail=f"snoozed '{wait.message}'")
         return
     if turn.state.prompt is not None:

@@ -6,6 +6,7 @@ event comes to pass before it; what the event makes due at once, after it.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from msgspec import Struct
@@ -19,8 +20,9 @@ from handrail.core.deadlines import alarm
 from handrail.core.effects import Considered, Effect
 from handrail.core.elapse import elapse
 from handrail.core.events import Event
-from handrail.core.flows import assemble, view
+from handrail.core.flows import FURTHER, assemble, view
 from handrail.core.frames import Block, FlowView, Prompt
+from handrail.core.merge import absorb, move_on, part
 from handrail.core.program import Program
 from handrail.core.prompts import handle
 from handrail.core.scope import NOTHING, Occurrence, Scope
@@ -69,6 +71,10 @@ def step(program: Program, state: State, event: Event, now: int, *, more: bool =
     """
     if event.id and event.id in state.seen:
         return Step(state)
+    if isinstance(event, ev.Known):
+        return Step(_recognise(program, state, now))
+    if state.merger is not None:
+        return Step(move_on(state, state.merger, event, now))
     turn = Turn(program, state.fork(), now)
     adopt_rules(turn)
     _drop_lost(turn.state, event)
@@ -77,11 +83,25 @@ def step(program: Program, state: State, event: Event, now: int, *, more: bool =
         _remember(turn.state, event.id, now)
     turn.state.first_seen = min(turn.state.first_seen, event.at)
     _apply(turn, event)
-    settle(turn)
-    turn.late = False
-    if not more:
+    if turn.state.merger is None:
+        settle(turn)
+        turn.late = False
+    if turn.state.merger is None and not more:
         elapse(turn, until=now)
     return Step(turn.state, tuple(turn.effects), tuple(turn.trace))
+
+
+def _recognise(program: Program, state: State, now: int) -> State:
+    """The id is a user's. One that stood for an anonymous visitor, now merged, begins anew; while the merge is going on
+    nothing changes."""
+    if state.merger is None and not state.known:
+        state = copy(state)
+        state.known = True
+    elif state.merger is not None and not state.merger.due:
+        version, offset = state.version, state.offset
+        state = fresh(program, state.user, f"{state.epoch}0", now)
+        state.version, state.offset, state.known = version, offset, True
+    return state
 
 
 def _apply(turn: Turn, event: Event) -> None:
@@ -102,6 +122,10 @@ def _apply(turn: Turn, event: Event) -> None:
             turn.state.connections.pop(event.connection, None)
         case ev.Activity():
             _activity(turn, event)
+        case ev.Merge():
+            part(turn, event)
+        case ev.Absorb():
+            absorb(turn, event)
 
 
 def _consent(turn: Turn, purposes: dict[str, bool]) -> None:
@@ -173,8 +197,7 @@ def _follow_steps(turn: Turn, event: ev.Track) -> None:
         or not isinstance(step_id, str)
     ):
         return
-    weight = {"": 0, "viewed": 1, "skipped": 2, "completed": 3}
-    if weight[status] > weight.get(turn.state.steps.get(step_id, ""), 0):
+    if FURTHER[status] > FURTHER.get(turn.state.steps.get(step_id, ""), 0):
         _note_step(turn, step_id, status)
     follow_step(turn.program.policy, turn.state, event.name, step_id, at=event.at)
 

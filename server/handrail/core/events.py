@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from handrail.core.state import State
+
 
 class Track(Struct, frozen=True, kw_only=True, tag="track"):
     """The user did something. `id` is the sender's message id: the same id is applied once."""
@@ -81,7 +83,38 @@ class Alarm(Struct, frozen=True, kw_only=True, tag="alarm"):
     lost_nodes: tuple[str, ...] = ()
 
 
-Event = Track | Identify | Consent | Connected | Disconnected | Activity | Alarm
+class Known(Struct, frozen=True, kw_only=True, tag="known"):
+    """The id was addressed as a user's, so it is no anonymous visitor's."""
+
+    at: int
+    id: str = ""
+
+
+class Merge(Struct, frozen=True, kw_only=True, tag="merge"):
+    """The anonymous visitor turned out to be the user `into`, who is known already."""
+
+    id: str
+    at: int
+    into: str
+
+
+class Absorb(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="absorb"):
+    """The user was the anonymous `visitor` before; `parcel` is all that is known of them (left out of the log)."""
+
+    id: str
+    at: int
+    visitor: str
+    parcel: State | None = None
+
+
+class Merged(Struct, frozen=True, kw_only=True, tag="merged"):
+    """The user that this anonymous visitor turned out to be has absorbed everything."""
+
+    at: int
+    id: str = ""
+
+
+Event = Track | Identify | Consent | Connected | Disconnected | Activity | Alarm | Known | Merge | Absorb | Merged
 
 # Made by the server while deciding; they wake triggers and are never sent in from outside.
 SERVER_EVENTS = frozenset({"session_started", "session_ended", "segment_entered", "segment_left"})

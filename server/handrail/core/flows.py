@@ -16,6 +16,7 @@ from handrail.core.source import Shape
 from handrail.core.state import FlowChoice
 
 DONE = ("completed", "skipped")
+FURTHER = {"": 0, "viewed": 1, "skipped": 2, "completed": 3}  # what is done is not undone by a later view or skip
 
 
 class StepShape(Shape):

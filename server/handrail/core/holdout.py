@@ -1,6 +1,7 @@
 """The share of users who are left alone, so that what rules do can be told from what happens anyway.
 
-A user is in or out by a hash of their id: for good, everywhere, and when the share grows nobody leaves it.
+A user is in or out by a hash of their id: for good, everywhere, and when the share grows nobody leaves it. The id is
+the one they had when it first mattered, so that nobody changes sides when an anonymous visitor becomes a known user.
 """
 
 from __future__ import annotations
@@ -12,9 +13,18 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from handrail.core.state import State
+
 WHOLE = 10_000  # basis points
 
 _SHARE = re.compile(r"(100|[0-9]{1,2})(?:\.([0-9]{1,2}))?%")
+
+
+def leave_alone(state: State, share: int) -> bool:
+    """Whether the user belongs to the share; from now on it is decided by the id they have now."""
+    if share and not state.unit:
+        state.unit = state.user
+    return held_out(state.unit, share)
 
 
 def held_out(user: str, share: int) -> bool:

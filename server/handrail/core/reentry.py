@@ -92,6 +92,11 @@ def name_of(trigger: str) -> str:
     return f"{trigger}#entries"
 
 
+def both(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """The entries of two histories of one person, of one key."""
+    return (one[0] + other[0], max(one[1], other[1]))
+
+
 def entry_of(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Entry | None:
     """The entry that the trigger's coming true would be; None where it is none, or was one when it began to wait."""
     if trigger.reentry is None or occurrence.entry is not None:

@@ -21,6 +21,7 @@ TRAITS_MAX = 500
 STEPS_MAX = 500
 PURPOSES_MAX = 100
 SURVEYS_MAX = 100
+ABSORBED_MAX = 100  # anonymous visitors whose merging is remembered, the latest
 # Kinds of waits that stand for no `when` of their trigger: it came true already, and is decided afresh.
 AFRESH, WHEN_FREE = -1, -2
 
@@ -112,6 +113,15 @@ class FlowChoice(Struct, frozen=True, array_like=True):
     chosen: bool = False
 
 
+class Merger(Struct, frozen=True, array_like=True):
+    """An anonymous visitor turned out, at `since`, to be the user `into`. Until that user has everything, the merge is
+    taken up again at `due`; from then on `due` is 0 and this state only says where its events belong."""
+
+    into: str
+    since: int
+    due: int = 0
+
+
 class State(Struct, kw_only=True, omit_defaults=True):
     user: str
     epoch: str
@@ -153,6 +163,10 @@ class State(Struct, kw_only=True, omit_defaults=True):
     device: dict[str, str] = field(default_factory=dict)  # type, os, browser
     told: dict[str, int] = field(default_factory=dict)  # trait -> when it was last told (see core/traits.py)
     learnt: int = 0  # when the newest event happened that told of place or device
+    known: bool = False  # addressed as a user, or merged into: never an anonymous visitor again
+    merger: Merger | None = None
+    absorbed: tuple[str, ...] = ()  # epochs of the anonymous visitors merged into this user
+    unit: str = ""  # the id by which it was first decided whether the user is held out
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:

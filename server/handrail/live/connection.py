@@ -25,6 +25,7 @@ IDLE = 4003
 STORE_AWAY = 4004
 BAD_TOKEN = 4500
 BAD_ORIGIN = 4502
+KNOWN_VISITOR = 4504
 
 Frame = tuple[int, bytes]
 

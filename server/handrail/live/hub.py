@@ -20,7 +20,8 @@ import structlog
 from handrail.core import engine, frames, inputs
 from handrail.core.frames import Welcome
 from handrail.core.state import State
-from handrail.live.connection import Connection, Frame
+from handrail.live.connection import KNOWN_VISITOR, Connection, Frame
+from handrail.profiles import known_visitor
 from handrail.runner import Committed, Runner
 from handrail.store.protocol import Bell, StoreDown
 
@@ -165,6 +166,10 @@ class Hub:
         state = await self._runner.read(user)
         audience.head = state.offset
         for connection in lost:
+            if state.merger is not None:  # a visitor who has become a user: there is nothing of theirs to show
+                connection.error(known_visitor())
+                connection.finish(KNOWN_VISITOR, "known visitor")
+                continue
             connection.greet(self.welcome(connection, state), state.epoch, state.offset)
             connection.stale = True  # something may have been committed while the state was read
 

@@ -16,14 +16,17 @@ import msgspec
 
 from handrail.core.frames import Hello
 from handrail.core.inputs import MAX_ID, BadInput
+from handrail.identity import Caller
 from handrail.live import inbound
 from handrail.live.connection import Out, name_kind
 from handrail.live.visit import Reception, Visit
 from handrail.live.websocket import Receive, Send, end_lease, read_header
+from handrail.profiles import PASSING
 
 KEEPALIVE = 15.0  # seconds between comments, which keep proxies from closing a quiet stream
 MAX_QUERY = 16 * 1024
 
+_STORE_DOWN = BadInput("store-down", "The store cannot be reached.", "Connect again in a moment.")
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -44,14 +47,18 @@ class Stream:
         try:
             if self._desk.draining:
                 raise BadInput("draining", "The server is about to stop.", "Connect again in a moment.")
-            user, hello = self._admit(scope, origin)
+            caller, hello = self._admit(scope, origin)
+            await self._desk.profiles.arrive(caller)
         except BadInput as fault:
             await _refuse(send, fault, cors)
             return
+        except PASSING:
+            await _refuse(send, _STORE_DOWN, cors)
+            return
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS + cors})
-        await self._converse(scope, user, hello, receive, send)
+        await self._converse(scope, caller, hello, receive, send)
 
-    def _admit(self, scope: MutableMapping[str, Any], origin: str | None) -> tuple[str, Hello]:
+    def _admit(self, scope: MutableMapping[str, Any], origin: str | None) -> tuple[Caller, Hello]:
         if scope["method"] != "GET":
             raise BadInput("bad-method", "This address only takes GET.", "Open it with EventSource.")
         if not self._desk.gate.origin_allowed(origin):
@@ -60,13 +67,13 @@ class Stream:
         return self._desk.gate.authenticate(hello.token, hello.user_id, hello.anonymous_id), hello
 
     async def _converse(
-        self, scope: MutableMapping[str, Any], user: str, hello: Hello, receive: Receive, send: Send
+        self, scope: MutableMapping[str, Any], caller: Caller, hello: Hello, receive: Receive, send: Send
     ) -> None:
         lease = asyncio.timeout(None)
         visit = self._desk.receive(Lines(send, lease), scope["headers"])
         try:
             async with lease:
-                await visit.enter(user, hello)
+                await visit.enter(caller, hello)
                 self._keep_alive(visit)
                 while (await receive())["type"] != "http.disconnect":
                     pass
@@ -153,7 +160,14 @@ def _allow(origin: str) -> list[tuple[bytes, bytes]]:
 
 
 async def _refuse(send: Send, fault: BadInput, cors: list[tuple[bytes, bytes]]) -> None:
-    statuses = {"bad-token": 401, "bad-origin": 403, "bad-method": 405, "draining": 503}
+    statuses = {
+        "bad-token": 401,
+        "bad-origin": 403,
+        "known-visitor": 410,
+        "bad-method": 405,
+        "draining": 503,
+        "store-down": 503,
+    }
     status = statuses.get(fault.code, 400)
     body = {
         "type": f"urn:handrail:problem:{fault.code}",

@@ -18,6 +18,7 @@ import structlog
 
 from handrail.core.events import Alarm
 from handrail.live.presence import KEEPER
+from handrail.profiles import Profiles
 from handrail.runner import Committed, Outcome, Runner, TooManyConflicts
 from handrail.store.keys import BUCKETS, bucket_of
 from handrail.store.protocol import StoreDown
@@ -39,6 +40,7 @@ class Timers:
     def __init__(self, runner: Runner, *, nodes: Callable[[], frozenset[str]]) -> None:
         self._runner = runner
         self._store = runner.store
+        self._profiles = Profiles(runner)
         self._clock = runner.clock
         self._nodes = nodes
         self._heap: list[tuple[int, str]] = []
@@ -122,6 +124,8 @@ class Timers:
             log.warning("an alarm did not move when it fired", bucket=bucket_of(user))
         elif fault is None:
             self._follow(user, left)
+            if self._profiles.is_owed(user):
+                self._runner.look_after(self._profiles.carry_on(user))
             return
         self._resting[user] = self._clock() + REST  # the alarm is still in the store: a later sweep finds it
 

@@ -30,9 +30,11 @@ from handrail.core.frames import (
 )
 from handrail.core.inputs import BadInput
 from handrail.core.state import State
+from handrail.identity import Caller
 from handrail.live import inbound
-from handrail.live.connection import BAD_TOKEN, DRAINING, STORE_AWAY, Connection, Transport
+from handrail.live.connection import BAD_TOKEN, DRAINING, KNOWN_VISITOR, STORE_AWAY, Connection, Transport
 from handrail.live.hub import Hub
+from handrail.profiles import Profiles, known_visitor
 from handrail.runner import Outcome, Runner, TooManyConflicts
 from handrail.store.protocol import StoreDown
 from handrail.surroundings import read_headers
@@ -41,6 +43,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
 
+_FINAL = {"bad-token": BAD_TOKEN, "known-visitor": KNOWN_VISITOR}
 _PONG = frames.encode(Pong())
 _STORE_AWAY = BadInput(
     "store-down",
@@ -53,8 +56,8 @@ _FAULT = BadInput("fault", "Handrail could not apply this event. The server's lo
 class Gate(Protocol):
     """Who may come in."""
 
-    def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> str:
-        """The user. Raises BadInput; `bad-token` means stay away."""
+    def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> Caller:
+        """Who it is. Raises BadInput; `bad-token` means stay away."""
 
     def origin_allowed(self, origin: str | None) -> bool: ...
 
@@ -73,6 +76,7 @@ class Reception:
     ) -> None:
         self.hub = hub
         self.runner = runner
+        self.profiles = Profiles(runner)
         self.gate = gate
         self.owe = owe
         self.country_header = country_header
@@ -104,11 +108,12 @@ class Reception:
 
 
 class Visit:
-    __slots__ = ("_context", "_desk", "_last", "_unsettled", "connected", "connection", "left", "user")
+    __slots__ = ("_context", "_desk", "_known", "_last", "_unsettled", "connected", "connection", "left", "user")
 
     def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any]) -> None:
         self._context = context
         self._desk = desk
+        self._known = True
         self._last: asyncio.Future[Outcome] | None = None
         self._unsettled = 0
         self.connected = False
@@ -141,21 +146,29 @@ class Visit:
         if self.user:
             raise BadInput("already-welcomed", "This connection was welcomed already.", "Open another connection.")
         inbound.check_hello(hello)
-        user = self._desk.gate.authenticate(hello.token, hello.user_id, hello.anonymous_id)
-        await self.enter(user, hello)
+        caller = self._desk.gate.authenticate(hello.token, hello.user_id, hello.anonymous_id)
+        try:
+            await self._desk.profiles.arrive(caller)
+        except (StoreDown, TooManyConflicts):
+            self._store_away()
+        else:
+            await self.enter(caller, hello)
 
-    async def enter(self, user: str, hello: Hello) -> None:
-        """Welcome the user, then let what the hello sets off follow."""
+    async def enter(self, caller: Caller, hello: Hello) -> None:
+        """Welcome the user, who has arrived, then let what the hello sets off follow."""
         desk, connection = self._desk, self.connection
         if desk.draining:  # it came in before the server began to stop
             dismiss(connection, DRAINING, "draining", RECONNECT_MS)
             return
-        self.user = user
-        desk.hub.attach(user, connection)
+        self.user, self._known = caller.user, caller.known
+        desk.hub.attach(self.user, connection)
         try:
-            state, _ = await asyncio.gather(desk.runner.read(user), desk.runner.store.enlist(desk.runner.node, user))
+            state = await self._join()
             resume_at = hello.offset if await self._resumable(hello, state) else None
-        except StoreDown:
+        except BadInput as fault:
+            self._refuse(fault, None)
+            return
+        except (StoreDown, TooManyConflicts):
             self._store_away()
             return
         offset = state.offset if resume_at is None else resume_at
@@ -164,6 +177,21 @@ class Visit:
         desk.hub.greeted(connection)
         self._submit(self._connected(hello))
         self.connected = True
+
+    async def _join(self) -> State:
+        """The user's state, with this process among those that hold their connections.
+
+        Raises BadInput `known-visitor`, StoreDown, TooManyConflicts.
+        """
+        runner, user = self._desk.runner, self.user
+        state, _ = await asyncio.gather(runner.read(user), runner.store.enlist(runner.node, user))
+        if state.merger is None:
+            return state
+        if not self._known:  # they became a user while they were being let in
+            await runner.store.delist(runner.node, user)
+            raise known_visitor()
+        await self._desk.profiles.recognise(user)
+        return await runner.read(user)
 
     def _connected(self, hello: Hello) -> Connected:
         now = self._desk.runner.clock()
@@ -212,24 +240,26 @@ class Visit:
                 self._submit(inbound.activity_of(message, self.connection.id, now))
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
-        self._last = self._desk.runner.submit(self.user, event)
+        self._last = self._desk.profiles.submit(self.user, event, known=self._known)
         self._unsettled += 1
-        self._last.add_done_callback(partial(self._settled, acknowledge))
+        self._last.add_done_callback(partial(self._settled, event, acknowledge))
 
-    def _settled(self, acknowledge: str | None, future: asyncio.Future[Outcome]) -> None:
+    def _settled(self, event: Event, acknowledge: str | None, future: asyncio.Future[Outcome]) -> None:
         self._unsettled -= 1
         fault = None if future.cancelled() else future.exception()
         if future.cancelled() or isinstance(fault, StoreDown | TooManyConflicts):
             self._store_away(acknowledge)
         elif fault is not None:
             self.connection.error(_FAULT, acknowledge)
+        elif isinstance(event, Connected) and future.result().heir:
+            self._refuse(known_visitor(), None)  # they became a user while they were being let in
         elif acknowledge is not None:
             self.connection.acknowledge(acknowledge)
 
     def _refuse(self, fault: BadInput, event: str | None) -> None:
         self.connection.error(fault, event)
-        if fault.code == "bad-token":
-            self.connection.finish(BAD_TOKEN, fault.code)
+        if fault.code in _FINAL:
+            self.connection.finish(_FINAL[fault.code], fault.code)
 
     def _store_away(self, event: str | None = None) -> None:
         self.connection.error(_STORE_AWAY, event)

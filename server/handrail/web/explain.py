@@ -14,6 +14,7 @@ from handrail.core.inputs import BadInput
 from handrail.core.problems import suggest
 from handrail.core.program import Program
 from handrail.identity import Identity
+from handrail.profiles import find
 from handrail.store.protocol import Store, StoreDown
 from handrail.web.problems import problem, refusal
 
@@ -27,7 +28,7 @@ def routes(
         user, name = request.path_params["user"], request.path_params["trigger"]
         try:
             identity.check_admin_key(bearer(request))
-            state = await store.load(user)
+            state = await find(store, user)
         except BadInput as fault:
             return refusal(fault)
         except StoreDown:
@@ -35,7 +36,7 @@ def routes(
             return problem(503, detail, code="store-down", headers={"Retry-After": "2"})
         if state is None:
             return problem(404, f"No user '{user}' was ever seen here: ids are as events name them.", code="no-user")
-        rules = program(user)
+        rules = program(state.user)
         trigger = rules.triggers.get(name)
         if trigger is None:
             return problem(404, f"No trigger is named '{name}'{suggest(name, rules.triggers)}", code="no-trigger")

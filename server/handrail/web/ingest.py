@@ -19,10 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from handrail.core.events import Activity
+from handrail.core.events import Activity, Event
 from handrail.core.inputs import BadInput, check_id, check_size
-from handrail.identity import Identity, check_user
-from handrail.runner import Runner, TooManyConflicts
+from handrail.identity import Caller, Identity, check_user
+from handrail.profiles import PASSING, Profiles
+from handrail.runner import Outcome, Runner
 from handrail.store.protocol import StoreDown
 from handrail.web.problems import problem, refusal, store_down
 from handrail.web.segment import KINDS, MAX_ITEM, Call, Envelope, Item, Presence, decode, translate
@@ -33,18 +34,17 @@ MAX_MEMBERS = 16  # of a gzip body; more than one is rare
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _ITEM = msgspec.json.Decoder(Item)
 _PRESENCE = msgspec.json.Decoder(Presence)
-_PASSING = (StoreDown, TooManyConflicts)  # nothing was written, and the same may be sent again
 
 
 class Sender(Struct, frozen=True):
-    """Who posts: a server with the write key (`user` None: it speaks for anyone), or a page with its user's token."""
+    """Who posts: a server with the write key (`caller` None: it speaks for anyone), or a page with its user's token."""
 
-    user: str | None = None
+    caller: Caller | None = None
 
 
 class Ingest:
     def __init__(self, runner: Runner, identity: Identity, clock: Callable[[], int]) -> None:
-        self._runner = runner
+        self._profiles = Profiles(runner)
         self._identity = identity
         self._clock = clock
 
@@ -71,7 +71,7 @@ class Ingest:
                 response: Response = await handle(request, await read_body(request))
             except BadInput as fault:
                 return refusal(fault)
-            except _PASSING:
+            except PASSING:
                 return store_down()
             return response
 
@@ -81,8 +81,10 @@ class Ingest:
         async def handle(request: Request, body: bytes) -> Response:
             envelope = decode(body, _ENVELOPE)
             sender = self._sender(request, envelope.write_key, envelope.token)
-            user, call = self._check(body, kind, sender, Envelope())
-            await self._runner.submit(user, call.event)
+            caller, call = self._check(body, kind, sender, Envelope())
+            if caller.visitor:
+                await self._profiles.merge(caller.visitor, caller.user)
+            await self._submit(caller, call.event)
             return _success()
 
         return self._answer(handle)
@@ -100,16 +102,22 @@ class Ingest:
         errors: list[dict[str, Any]] = []
         for index, raw in enumerate(envelope.batch):
             try:
-                user, call = self._check(raw, None, sender, envelope)
+                caller, call = self._check(raw, None, sender, envelope)
             except BadInput as fault:
                 errors.append(_item_error(index, fault))
-            else:
-                taken.append(self._runner.submit(user, call.event))
-                places.append(index)
+                continue
+            if caller.visitor and not self._profiles.is_merged(caller.visitor, caller.user):
+                await asyncio.gather(*taken, return_exceptions=True)  # what was done before it, and as whom
+                await self._profiles.merge(caller.visitor, caller.user)
+            taken.append(self._submit(caller, call.event))
+            places.append(index)
         errors += await _settle(taken, places)
         return _batch_answer(len(envelope.batch), sorted(errors, key=lambda error: error["index"]))
 
-    def _check(self, raw: bytes, kind: str | None, sender: Sender, envelope: Envelope) -> tuple[str, Call]:
+    def _submit(self, caller: Caller, event: Event) -> asyncio.Future[Outcome]:
+        return self._profiles.submit(caller.user, event, known=caller.known)
+
+    def _check(self, raw: bytes, kind: str | None, sender: Sender, envelope: Envelope) -> tuple[Caller, Call]:
         check_size(memoryview(raw).nbytes, MAX_ITEM)
         item = decode(raw, _ITEM)
         call = translate(
@@ -120,18 +128,18 @@ class Ingest:
             context=envelope.context,
             new_id=_new_id,
         )
-        return self._user(sender, call.user_id, call.anonymous_id), call
+        return _caller(sender, call.user_id, call.anonymous_id, call.visitor), call
 
     async def _activity(self, request: Request, body: bytes) -> Response:
         given = decode(body, _PRESENCE)
         sender = self._sender(request, None, given.token)
-        user = self._user(sender, given.user_id, None)
+        caller = _caller(sender, given.user_id, given.anonymous_id, None)
         now = self._clock()
         idle = min(max(given.idle_ms, 0), now)
         edge = Activity(
             id=_new_id(), at=now, connection=check_id(given.connection), visible=given.visible, idle_ms=idle
         )
-        await self._runner.submit(user, edge)
+        await self._submit(caller, edge)
         return _success()
 
     def _sender(self, request: Request, write_key: str | None, token: str | None) -> Sender:
@@ -144,15 +152,18 @@ class Ingest:
         self._identity.check_write_key(key)
         return Sender()
 
-    def _user(self, sender: Sender, user_id: str | None, anonymous_id: str | None) -> str:
+
+def _caller(sender: Sender, user_id: str | None, anonymous_id: str | None, visitor: str | None) -> Caller:
+    """Whose event it is; `visitor` is who the user was before, if they are one. Raises BadInput."""
+    caller = sender.caller
+    if caller is None:
         named = user_id or anonymous_id
-        if sender.user is None:
-            if not named:
-                raise BadInput("no-user", "The event names no user.", "Send `userId` or `anonymousId`.")
-            return check_user(named)
-        if user_id is not None and user_id != sender.user:
-            raise BadInput("wrong-user", "The event is for another user than the token.", "Leave `userId` out.")
-        return sender.user
+        if not named:
+            raise BadInput("no-user", "The event names no user.", "Send `userId` or `anonymousId`.")
+        caller = Caller(check_user(named), bool(user_id))
+    elif user_id is not None and user_id != caller.user:
+        raise BadInput("wrong-user", "The event is for another user than the token.", "Leave `userId` out.")
+    return caller._replace(visitor=check_user(visitor)) if caller.known and visitor else caller
 
 
 async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
@@ -207,7 +218,7 @@ async def _settle(taken: list[asyncio.Future[Any]], places: list[int]) -> list[d
     """Wait until the store has every event; the errors of those it will never have. Raises StoreDown."""
     errors = []
     for index, outcome in zip(places, await asyncio.gather(*taken, return_exceptions=True), strict=True):
-        if isinstance(outcome, _PASSING):
+        if isinstance(outcome, PASSING):
             raise StoreDown from outcome
         if isinstance(outcome, BaseException):
             fault = BadInput(

@@ -64,6 +64,7 @@ class Presence(Struct, rename="camel", kw_only=True):
     idle_ms: int = field(name="idle_ms", default=0)
     user_id: str | None = None
     token: str | None = None
+    anonymous_id: str | None = None
 
 
 class Call(Struct, frozen=True):
@@ -72,6 +73,7 @@ class Call(Struct, frozen=True):
     user_id: str | None
     anonymous_id: str | None
     event: Event
+    visitor: str | None = None  # the anonymous id that the user had before, where the call says so
 
 
 def translate(
@@ -94,7 +96,8 @@ def translate(
     identity = check_id(item.message_id) if item.message_id else new_id()
     at = _true_time(item, now, item.sent_at if item.sent_at is not None else sent_at)
     about = _known_context({**(context or {}), **(item.context or {})})
-    return Call(_text(item.user_id), _text(item.anonymous_id), make(item, identity, at, about))
+    before = {"identify": item.anonymous_id, "alias": item.previous_id}.get(kind)
+    return Call(_text(item.user_id), _text(item.anonymous_id), make(item, identity, at, about), _text(before))
 
 
 def _track(item: Item, identity: str, at: int, context: Object) -> Event:
