@@ -17,8 +17,10 @@ from typing import Any, Literal, Protocol
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .pyi but no py.typed
 from msgspec import Struct
 
-from handrail.core.complaints import faults, retell, type_name
+from handrail.core.closures import build
+from handrail.core.complaints import absent, faults, retell, type_name
 from handrail.core.syntax import Node, parse_tree
+from handrail.core.values import Closure, Doubt, Missing, doubt
 
 MAX_SOURCE = 2_000  # characters; bounds what one expression can cost
 
@@ -101,11 +103,25 @@ class Expression:
     with `in user.segments`; `places` where each of `reads` first stands, as (line, column) in the source.
     """
 
-    __slots__ = ("_compiled", "_unordered", "_wanted", "counters", "keys", "places", "reads", "segments", "source")
+    __slots__ = (
+        "_closure",
+        "_compiled",
+        "_tree",
+        "_unordered",
+        "_wanted",
+        "counters",
+        "keys",
+        "places",
+        "reads",
+        "segments",
+        "source",
+    )
 
     def __init__(self, source: str, compiled: cel.Expression, tree: Node) -> None:
         self.source = source
         self._compiled = compiled
+        self._tree = tree
+        self._closure: Closure | None = None  # made when first asked for: most rules wait long for their first user
         # The library goes through a map in another order in each process; what comes of it is put in order.
         self._unordered = tree.kind == "loop" and tree.parts[0].name in _MAPS and tree.parts[1].kind == "list"
         uses = list(_uses(tree))
@@ -127,6 +143,19 @@ class Expression:
 
     def holds(self, scope: Scope) -> tuple[bool, str]:
         """Whether a condition is true, and if an error made it false, which."""
+        try:
+            held = (self._closure or self._make())(scope, None)
+            if held is True or held is False:
+                return held, ""
+        except Missing as missing:
+            if missing.key.isascii() and missing.key.isidentifier():
+                return False, absent(missing.key)
+        except Doubt:
+            pass
+        return self.refer(scope)
+
+    def refer(self, scope: Scope) -> tuple[bool, str]:
+        """As `holds`, from the CEL library alone."""
         result = self._evaluate(scope)
         if isinstance(result, str):
             return False, result
@@ -137,16 +166,28 @@ class Expression:
 
     def evaluate(self, scope: Scope) -> Outcome:
         """The value as plain JSON: timestamps as ISO 8601, durations as `90s`, bytes as base64."""
+        try:
+            return self._outcome((self._closure or self._make())(scope, None))
+        except (Doubt, ValueError):
+            pass
         result = self._evaluate(scope)
         if isinstance(result, str):
             return Outcome(None, result)
         if result.type() == _T.ERROR:
             return Outcome(None, retell(str(result.value())))
         try:
-            value = _plain(result.plain_value())
-            return Outcome(sorted(value, key=repr) if self._unordered else value)
+            return self._outcome(result.plain_value())
         except _EVALUATION_ERRORS as error:
             return Outcome(None, str(error))
+
+    def _make(self) -> Closure:
+        self._closure = build(self._tree) or doubt
+        return self._closure
+
+    def _outcome(self, result: Any) -> Outcome:
+        """The value in JSON. Raises ValueError for what JSON cannot carry."""
+        value = _plain(result)
+        return Outcome(sorted(value, key=repr) if self._unordered else value)
 
     def _evaluate(self, scope: Scope) -> Any:
         """The library's value, or the text of what kept it from evaluating."""

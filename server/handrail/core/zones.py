@@ -29,13 +29,13 @@ _LOCAL = ("localtime", "posixrules", "Factory", "posix/", "right/")  # what thes
 def zone_of(state: State) -> tzinfo:
     """The zone of the trait `timezone`; UTC where there is none, or none of that name."""
     name = state.traits.get("timezone")
-    return (_zone(name) if isinstance(name, str) else None) or UTC
+    return (zone_named(name) if isinstance(name, str) else None) or UTC
 
 
 def zone_fault(state: State) -> str:
     """What is wrong with the user's zone, to end a line of the trace with; mostly nothing."""
     name = state.traits.get("timezone")
-    if not name or (isinstance(name, str) and _zone(name)):
+    if not name or (isinstance(name, str) and zone_named(name)):
         return ""
     return f", in UTC: {show(name)} is no time zone"
 
@@ -79,7 +79,7 @@ Clock = Annotated[
 
 
 @lru_cache(maxsize=1_000)
-def _zone(name: str) -> ZoneInfo | None:
+def zone_named(name: str) -> ZoneInfo | None:
     try:
         return None if name.startswith(_LOCAL) else ZoneInfo(name)
     except (ValueError, LookupError, OSError):  # no such name, a folder's name, no name at all
