@@ -11,13 +11,14 @@ from handrail.core.counters import next_fall
 from handrail.core.program import Program, Spans, next_span
 from handrail.core.state import State
 from handrail.core.stays import is_watched, reaches
+from handrail.core.ticking import next_change
 
 # What falls due, in the order in which things due at the same instant come to pass.
-EXPIRY, SESSION, FALL, WAIT, IDLE, DWELL, AWAY = range(7)
+EXPIRY, SESSION, FALL, CLOCK, WAIT, IDLE, DWELL, AWAY = range(8)
 
 
-def deadlines(program: Program, state: State) -> Iterator[tuple[int, int]]:
-    """(due, kind) of everything pending, in no order."""
+def deadlines(program: Program, state: State, *, until: int | None = None) -> Iterator[tuple[int, int]]:
+    """(due, kind) of everything pending, in no order; of what is due later than `until` not all."""
     if state.prompt is not None and state.prompt.expires:
         yield state.prompt.expires, EXPIRY
     session = state.session
@@ -42,6 +43,9 @@ def deadlines(program: Program, state: State) -> Iterator[tuple[int, int]]:
         fall = next_fall(program.watched[name], tally) if name in program.watched else None
         if fall is not None:
             yield fall, FALL
+    change = next_change(program, state, until=until)
+    if change is not None:
+        yield change, CLOCK
 
 
 def stillness(program: Program, state: State) -> Iterator[tuple[bool, Spans, int]]:

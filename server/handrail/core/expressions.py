@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .pyi but no py.typed
 from msgspec import Struct
 
+from handrail.core.clocks import GROWING, read_clock
 from handrail.core.closures import build
 from handrail.core.complaints import absent, faults, retell, type_name
 from handrail.core.syntax import Node, parse_tree
@@ -100,7 +101,8 @@ class Expression:
 
     `reads` are the variables it reads, and for a constant key of a map also `user.traits.plan`; `keys` the constant
     keys of each map read (None: a key is computed); `counters` those of `user.counters`; `segments` the names it tests
-    with `in user.segments`; `places` where each of `reads` first stands, as (line, column) in the source.
+    with `in user.segments`; `places` where each of `reads` first stands, as (line, column) in the source; `clock` says
+    when time alone may change it (None: never).
     """
 
     __slots__ = (
@@ -109,6 +111,7 @@ class Expression:
         "_tree",
         "_unordered",
         "_wanted",
+        "clock",
         "counters",
         "keys",
         "places",
@@ -129,6 +132,7 @@ class Expression:
         self.keys = {name: _keys(name, uses) for name in sorted(variables & _MAPS)}
         self.counters = self.keys.get("user.counters", frozenset())
         self.segments = frozenset(key for name, key, _ in uses if name == "user.segments" and key is not None)
+        self.clock = read_clock(tree) if not variables.isdisjoint(GROWING) else None
         self.places: dict[str, tuple[int, int]] = {}
         for name, key, at in uses:
             place = _place(source, at)

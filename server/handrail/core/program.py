@@ -89,7 +89,7 @@ class Program:
     `segments_reading` maps what a segment reads (`user.traits`, `user.counters.NAME`, `user.segments.NAME`, `now`) to
     their indexes. `away` is (length in ms, trigger) sorted by length; `idle` the same by step ("" for any) and whether
     hidden tabs count, `dwell` by step. `watched` are the sliding counters that segments read: their falling by time
-    alone is a deadline.
+    alone is a deadline. `ticking` are the conditions that read the clock: of segments under "", of flows by their name.
     """
 
     version: str = ""
@@ -104,6 +104,7 @@ class Program:
     counters: Mapping[str, Counter] = field(default_factory=dict)
     counters_by_event: Mapping[str, tuple[Counter, ...]] = field(default_factory=dict)
     watched: Mapping[str, Counter] = field(default_factory=dict)
+    ticking: Mapping[str, tuple[Expression, ...]] = field(default_factory=dict)
     messages: Mapping[str, Message] = field(default_factory=dict)
     flows: Mapping[str, Flow] = field(default_factory=dict)
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from handrail.core.scalars import show
 from handrail.core.segments import SegmentShape, in_order, index_reads, watched
 from handrail.core.source import Document, read, salvage
 from handrail.core.templates import Nested, Templates
+from handrail.core.ticking import ticking
 from handrail.core.trigger import compile_trigger
 from handrail.core.triggers import Hook, OnIdle
 from handrail.core.triggers.count import compile_count
@@ -178,7 +179,7 @@ def _trigger(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str
 def _segment(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
     shape = compiler.shape(SegmentShape) or salvage(SegmentShape, compiler.document, {"segment": "x", "if": "true"})
     if shape is not None:
-        parts.segments[shape.segment] = Segment(shape.segment, compiler.condition(shape.condition, "if", event=False))
+        parts.segments[shape.segment] = Segment(shape.segment, compiler.lasting_condition(shape.condition, "if"))
 
 
 def _counter(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
@@ -260,6 +261,7 @@ def _assemble(parts: _Parts, segments: tuple[Segment, ...], version: str) -> Pro
         segments_reading=index_reads(segments, parts.counters),
         counters=parts.counters,
         counters_by_event={key: tuple(each) for key, each in counting.items()},
+        ticking=ticking((segment.condition for segment in segments), parts.flows.values()),
         watched=watched(_followed(segments, parts.flows), parts.counters),
         messages=parts.messages,
         flows=parts.flows,

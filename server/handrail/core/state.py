@@ -141,6 +141,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
     memory: dict[str, Memory] = field(default_factory=dict)  # TRIGGER#INDEX of the hook -> what it remembers
     tracked: int = 0  # events tracked so far, without those that happened before the newest of them
     tracked_at: int = 0  # when the newest happened
+    judged: int = 0  # up to when it was seen to what time alone changes of conditions; 0 where none reads the clock
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:

@@ -145,6 +145,8 @@ class Turn:
 
     def refresh_segments(self) -> None:
         """Evaluate, in dependency order, the segments that read what was touched; changes become occurrences."""
+        if self.program.ticking and (self.touched or self.occurrences or not self.state.judged):
+            self.state.judged = self.now
         pending = self._concerned()
         held = set(self.state.segments)
         while pending:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
 
 from handrail.core.zones import zone_named
@@ -274,10 +274,19 @@ def part(name: str, value: Any, zone: Any = None) -> int:
 
 def localized(at: datetime, zone: Any) -> datetime:
     """The time on the clocks of the zone of that name."""
-    found = zone_named(zone) if type(zone) is str else None
-    if found is None:
-        raise Doubt
     try:
-        return at.astimezone(found)
+        return at.astimezone(zone_of_name(zone))
     except OverflowError:
         raise Doubt from None
+
+
+def zone_of_name(name: Any) -> tzinfo:
+    found = zone_named(name) if type(name) is str else None
+    if found is None:
+        raise Doubt
+    return found
+
+
+def whole_ms(at: datetime) -> int:
+    """A time as milliseconds since the epoch."""
+    return (at - _EPOCH) // timedelta(milliseconds=1)

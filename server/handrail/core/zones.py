@@ -46,6 +46,15 @@ def day_of(now: int, zone: tzinfo) -> tuple[int, int]:
     return _instant(today, time(), zone), _instant(today + DAY, time(), zone)
 
 
+def next_full(now: int, zone: tzinfo, *, seconds: int) -> int:
+    """The next instant at which clocks in the zone show a full second, minute or hour, or are put forward or back."""
+    at, local = now // 1000, _local(now, zone)
+    rest = seconds - (local.minute * 60 + local.second) % seconds
+    if _moved(at, at + rest, zone):
+        rest = bisect_left(range(rest), True, key=lambda each: _moved(at, at + each, zone))
+    return 1000 * (at + rest)
+
+
 class Hours(Struct, frozen=True):
     """A span of each day by the clock on the user's wall; it goes past midnight when `end` is earlier than `start`."""
 
