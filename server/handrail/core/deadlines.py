@@ -19,6 +19,14 @@ EXPIRY, SESSION, FALL, CLOCK, WAIT, IDLE, DWELL, AWAY = range(8)
 
 def deadlines(program: Program, state: State, *, until: int | None = None) -> Iterator[tuple[int, int]]:
     """(due, kind) of everything pending, in no order; of what is due later than `until` not all."""
+    yield from _at_hand(program, state)
+    change = next_change(program, state, until=until)
+    if change is not None:
+        yield change, CLOCK
+
+
+def _at_hand(program: Program, state: State) -> Iterator[tuple[int, int]]:
+    """What can be read off the state at once."""
     if state.prompt is not None and state.prompt.expires:
         yield state.prompt.expires, EXPIRY
     session = state.session
@@ -43,9 +51,6 @@ def deadlines(program: Program, state: State, *, until: int | None = None) -> It
         fall = next_fall(program.watched[name], tally) if name in program.watched else None
         if fall is not None:
             yield fall, FALL
-    change = next_change(program, state, until=until)
-    if change is not None:
-        yield change, CLOCK
 
 
 def stillness(program: Program, state: State) -> Iterator[tuple[bool, Spans, int]]:
@@ -67,4 +72,6 @@ def session_end(program: Program, state: State) -> int:
 
 def alarm(program: Program, state: State) -> int | None:
     """The user's one due time: the earliest deadline, or None when nothing is pending."""
-    return min((due for due, _ in deadlines(program, state)), default=None)
+    due = min((due for due, _ in _at_hand(program, state)), default=None)
+    change = next_change(program, state, until=due)  # found by looking ahead, and no further than it matters
+    return due if change is None else change if due is None else min(due, change)
