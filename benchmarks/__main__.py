@@ -10,12 +10,13 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import idle, machine, roundtrip, step, throughput, timers
+from benchmarks import conditions, idle, machine, roundtrip, step, throughput, timers
 from benchmarks.figures import MeasurementFault, Row
 from benchmarks.servers import ground
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "roundtrip": roundtrip.run,
+    "conditions": conditions.run,
     "step": step.run,
     "timers": timers.run,
     "idle": idle.run,

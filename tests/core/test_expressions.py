@@ -280,12 +280,19 @@ def test_what_an_expression_reads(source: str, reads: set[str]) -> None:
 
 def test_only_what_is_read_is_asked_for() -> None:
     scope = Scope()
-    compiled("user.counters.a == 0 || (user.traits.plan == 'x' && size(event.properties) == 0)").holds(scope)
+    condition = compiled("user.counters.features == 0 || (user.traits.plan == 'trial' && size(event.properties) == 0)")
+    condition.holds(scope)
     assert scope.asked == {
-        "user.counters": frozenset({"a"}),
+        "user.counters": frozenset({"features"}),
         "user.traits": frozenset({"plan"}),
         "event.properties": None,
     }
+
+
+def test_what_is_not_reached_is_not_asked_for() -> None:
+    scope = Scope()
+    assert compiled("user.sessions == 2 || user.traits.plan == 'trial'").holds(scope) == (True, "")
+    assert scope.asked == {"user.sessions": None}
 
 
 def test_counters() -> None:

@@ -108,6 +108,13 @@ if: user.counters.as >= 2
 segment: very-busy
 if: "'busy' in user.segments && user.counters.bs_now >= 1"
 ---
+segment: long
+if: user.session.length >= duration('20m') && now.getHours('Europe/Berlin') != 11
+---
+trigger: on-long
+when: [{enters: long}, {leaves: long}]
+then: [{set: {long: {cel: user.session.length}}}]
+---
 counter: as
 of: a
 within: 30m

@@ -88,6 +88,13 @@ class Compiler:
     ) -> Expression | None:
         return None if source is None else self._expression(source, "bool", path, event=event, answers=answers)
 
+    def lasting_condition(self, source: str | None, *path: str | int) -> Expression | None:
+        """One that holds or fails all along, without an event."""
+        condition = self.condition(source, *path, event=False)
+        if condition is not None and condition.clock is not None and not condition.clock.followed:
+            self.warn("judged at the user's events only: when time alone changes it cannot be told", *path)
+        return condition
+
     def expression(self, source: str, *path: str | int) -> Expression | None:
         return self._expression(source, "any", path)
 

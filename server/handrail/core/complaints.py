@@ -76,8 +76,17 @@ def type_name(name: str) -> str:
 def retell(text: str) -> str:
     """An error of evaluation in plain words."""
     if "Key not found in map" in text:
-        return f"there is no {text.rpartition(' : ')[2]} there"
+        return _absent(text.rpartition(" : ")[2])
     return next((words for part, words in _RETOLD if part in text), None) or _CODE.sub("", _CODE.sub("", text))
+
+
+def absent(key: str) -> str:
+    """What is said of a key that a mapping has not."""
+    return _absent(f'"{key}"')
+
+
+def _absent(shown: str) -> str:
+    return f"there is no {shown} there"
 
 
 def _deep(message: str) -> str | None:

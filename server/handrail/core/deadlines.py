@@ -11,13 +11,22 @@ from handrail.core.counters import next_fall
 from handrail.core.program import Program, Spans, next_span
 from handrail.core.state import State
 from handrail.core.stays import is_watched, reaches
+from handrail.core.ticking import next_change
 
 # What falls due, in the order in which things due at the same instant come to pass.
-EXPIRY, SESSION, FALL, WAIT, IDLE, DWELL, AWAY, FEWER = range(8)
+EXPIRY, SESSION, FALL, CLOCK, WAIT, IDLE, DWELL, AWAY, FEWER = range(9)
 
 
-def deadlines(program: Program, state: State) -> Iterator[tuple[int, int]]:
-    """(due, kind) of everything pending, in no order."""
+def deadlines(program: Program, state: State, *, until: int | None = None) -> Iterator[tuple[int, int]]:
+    """(due, kind) of everything pending, in no order; of what is due later than `until` not all."""
+    yield from _at_hand(program, state)
+    change = next_change(program, state, until=until)
+    if change is not None:
+        yield change, CLOCK
+
+
+def _at_hand(program: Program, state: State) -> Iterator[tuple[int, int]]:
+    """What can be read off the state at once."""
     if state.prompt is not None and state.prompt.expires:
         yield state.prompt.expires, EXPIRY
     session = state.session
@@ -68,4 +77,6 @@ def alarm(program: Program, state: State) -> int | None:
     """The user's one due time: the earliest deadline, or None when nothing is pending."""
     if state.merger is not None:
         return state.merger.due or None
-    return min((due for due, _ in deadlines(program, state)), default=None)
+    due = min((due for due, _ in _at_hand(program, state)), default=None)
+    change = next_change(program, state, until=due)  # found by looking ahead, and no further than it matters
+    return due if change is None else change if due is None else min(due, change)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from handrail.core.arbiter import Candidate, settle
 from handrail.core.counters import prune, total
-from handrail.core.deadlines import AWAY, DWELL, EXPIRY, FALL, FEWER, IDLE, SESSION, WAIT, deadlines, stillness
+from handrail.core.deadlines import AWAY, CLOCK, DWELL, EXPIRY, FALL, FEWER, IDLE, SESSION, WAIT, deadlines, stillness
 from handrail.core.deferrals import offer_screen, stale
 from handrail.core.holdout import leave_alone
 from handrail.core.program import next_span
@@ -25,7 +25,7 @@ def elapse(turn: Turn, *, until: int) -> None:
     """Work off everything due by `until`, instant by instant, earliest first."""
     for _ in range(INSTANTS):
         offer_screen(turn)
-        pending = list(deadlines(turn.program, turn.state))
+        pending = list(deadlines(turn.program, turn.state, until=until))
         instant = min((due for due, _ in pending), default=until + 1)
         if instant > until:
             return
@@ -46,6 +46,8 @@ def _pass(turn: Turn, kind: int, instant: int) -> list[Candidate]:
         end_session(turn)
     elif kind == FALL:
         _fall(turn, instant)
+    elif kind == CLOCK:
+        state.judged = turn.now  # by the settling that follows
     elif kind == WAIT:
         return _end_waits(turn, instant)
     elif kind == IDLE:

@@ -17,8 +17,11 @@ from typing import Any, Literal, Protocol
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .pyi but no py.typed
 from msgspec import Struct
 
-from handrail.core.complaints import faults, retell, type_name
+from handrail.core.clocks import GROWING, read_clock
+from handrail.core.closures import build
+from handrail.core.complaints import absent, faults, retell, type_name
 from handrail.core.syntax import Node, parse_tree
+from handrail.core.values import Closure, Doubt, Missing, doubt
 
 MAX_SOURCE = 2_000  # characters; bounds what one expression can cost
 
@@ -118,17 +121,20 @@ class Expression:
     `reads` are the variables it reads, and for a constant key of a map also `user.traits.plan`; `keys` the constant
     keys of each map read (None: a key is computed); `counters` those of `user.counters`; `segments` the names it tests
     with `in user.segments`; `personas` those it compares `user.persona` with; `places` where each of `reads` first
-    stands, as (line, column) in the source.
+    stands, as (line, column) in the source; `clock` says when time alone may change it (None: never).
     """
 
     __slots__ = (
-        *("_compiled", "_unordered", "_wanted", "counters", "keys", "personas", "places", "reads", "segments"),
+        *("_closure", "_compiled", "_tree", "_unordered", "_wanted"),
+        *("clock", "counters", "keys", "personas", "places", "reads", "segments"),
         "source",
     )
 
     def __init__(self, source: str, compiled: cel.Expression, tree: Node, names: frozenset[str]) -> None:
         self.source = source
         self._compiled = compiled
+        self._tree = tree
+        self._closure: Closure | None = None  # made when first asked for: most rules wait long for their first user
         # The library goes through a map in another order in each process; what comes of it is put in order.
         self._unordered = tree.kind == "loop" and tree.parts[0].name in _MAPS and tree.parts[1].kind == "list"
         uses = list(_uses(tree, names))
@@ -137,6 +143,7 @@ class Expression:
         self.counters = self.keys.get("user.counters", frozenset())
         self.segments = frozenset(key for name, key, _ in uses if name == "user.segments" and key is not None)
         self.personas = frozenset(_personas(tree)) if "user.persona" in variables else frozenset()
+        self.clock = read_clock(tree) if not variables.isdisjoint(GROWING) else None
         self.places: dict[str, tuple[int, int]] = {}
         for name, key, at in uses:
             place = _place(source, at)
@@ -155,6 +162,19 @@ class Expression:
 
     def holds(self, scope: Scope) -> tuple[bool, str]:
         """Whether a condition is true, and if an error made it false, which."""
+        try:
+            held = (self._closure or self._make())(scope, None)
+            if held is True or held is False:
+                return held, ""
+        except Missing as missing:
+            if missing.key.isascii() and missing.key.isidentifier():
+                return False, absent(missing.key)
+        except Doubt:
+            pass
+        return self.refer(scope)
+
+    def refer(self, scope: Scope) -> tuple[bool, str]:
+        """As `holds`, from the CEL library alone."""
         result = self._evaluate(scope)
         if isinstance(result, str):
             return False, result
@@ -165,16 +185,28 @@ class Expression:
 
     def evaluate(self, scope: Scope) -> Outcome:
         """The value as plain JSON: timestamps as ISO 8601, durations as `90s`, bytes as base64."""
+        try:
+            return self._outcome((self._closure or self._make())(scope, None))
+        except (Doubt, ValueError):
+            pass
         result = self._evaluate(scope)
         if isinstance(result, str):
             return Outcome(None, result)
         if result.type() == _T.ERROR:
             return Outcome(None, retell(str(result.value())))
         try:
-            value = _plain(result.plain_value())
-            return Outcome(sorted(value, key=repr) if self._unordered else value)
+            return self._outcome(result.plain_value())
         except _EVALUATION_ERRORS as error:
             return Outcome(None, str(error))
+
+    def _make(self) -> Closure:
+        self._closure = build(self._tree) or doubt
+        return self._closure
+
+    def _outcome(self, result: Any) -> Outcome:
+        """The value in JSON. Raises ValueError for what JSON cannot carry."""
+        value = _plain(result)
+        return Outcome(sorted(value, key=repr) if self._unordered else value)
 
     def _evaluate(self, scope: Scope) -> Any:
         """The library's value, or the text of what kept it from evaluating."""

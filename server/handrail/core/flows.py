@@ -99,7 +99,7 @@ def compile_flow(shape: FlowShape, compiler: Compiler) -> Flow:
     for index, step in enumerate(shape.steps):
         if step.id in modules:
             compiler.error(f"the flow has a step '{step.id}' already", "steps", index, "id")
-        condition = compiler.condition(step.condition, "steps", index, "if", event=False)
+        condition = compiler.lasting_condition(step.condition, "steps", index, "if")
         modules[step.id] = Module(step.id, step.component or step.id, step.skippable, condition)
     variants: dict[str, FlowVariant] = {}
     for index, variant in enumerate(shape.variants):
@@ -108,7 +108,7 @@ def compile_flow(shape: FlowShape, compiler: Compiler) -> Flow:
         for place, name in enumerate(variant.steps):
             if name not in modules:
                 compiler.unknown("step", name, modules, "variants", index, "steps", place)
-        condition = compiler.condition(variant.condition, "variants", index, "if", event=False)
+        condition = compiler.lasting_condition(variant.condition, "variants", index, "if")
         variants[variant.id] = FlowVariant(variant.id, condition, tuple(variant.steps))
     conditions = [*(each.condition for each in modules.values()), *(each.condition for each in variants.values())]
     reads = {key for condition in conditions for key in keys_read(condition, compiler.names.counters)}

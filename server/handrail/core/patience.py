@@ -12,6 +12,7 @@ from handrail.core.program import Program, Trigger
 from handrail.core.scalars import show
 from handrail.core.state import State, Tally
 from handrail.core.stays import is_watched, reaches
+from handrail.core.ticking import segment_change
 from handrail.core.triggers import Hook, OnAbsence, OnAway, OnDelay, OnIdle, OnSequence, OnUnprepared
 from handrail.core.triggers.changes import OnChange
 from handrail.core.triggers.count import OnCount, OnFall
@@ -61,13 +62,22 @@ def waiting(hook: Hook, index: int, trigger: Trigger, program: Program, state: S
             gone = format_duration(away) if state.last_activity else "nothing"
             return Waiting(form, f"on the next activity, {gone} after the last one")
         case OnSegment():
-            word, _, segment = hook.wakes[0].partition(":")
-            return Waiting(f"{word} {segment}", f"the user {'is' if segment in state.segments else 'is not'} in it")
+            return _segment(hook, program, state)
         case OnChange(wakes=("changes:persona",)):
             return Waiting("changes persona", f"it is {show(state.persona)}" if state.persona else "the user has none")
         case OnSession():
             return _session(hook, program, state)
     return Waiting(", ".join(hook.wakes), "whenever it happens")
+
+
+def _segment(hook: OnSegment, program: Program, state: State) -> Waiting:
+    word, _, name = hook.wakes[0].partition(":")
+    inside = name in state.segments
+    due = segment_change(program, state, name) if inside == (word == "leaves") else None
+    open_session = state.session is not None and not state.session.ended
+    if due is not None and open_session and due > session_end(program, state):
+        due = None  # the end of the session comes between
+    return Waiting(f"{word} {name}", f"the user {'is' if inside else 'is not'} in it", due)
 
 
 def _idle(hook: OnIdle, state: State, now: int) -> Waiting:

@@ -104,7 +104,8 @@ class Program:
     `user.segments.NAME`, `user.persona`, `now`) to their indexes. `away` is (length in ms, trigger) sorted by length;
     `idle` the same by step ("" for any) and whether hidden tabs count, `dwell` by step. `watched` are the sliding
     counters that segments read: their falling by time alone is a deadline. So is that of the counts in `falling`, by
-    the name of their tally.
+    the name of their tally. `ticking` are the conditions that read the clock: of segments and personas under "", of
+    flows by their name.
     """
 
     version: str = ""
@@ -121,6 +122,7 @@ class Program:
     counters_by_event: Mapping[str, tuple[Counter, ...]] = field(default_factory=dict)
     watched: Mapping[str, Counter] = field(default_factory=dict)
     attributes: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of each persona
+    ticking: Mapping[str, tuple[Expression, ...]] = field(default_factory=dict)
     messages: Mapping[str, Message] = field(default_factory=dict)
     flows: Mapping[str, Flow] = field(default_factory=dict)
     surveys: Mapping[str, Survey] = field(default_factory=dict)

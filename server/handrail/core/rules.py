@@ -28,6 +28,7 @@ from handrail.core.segments import PERSONA, SegmentShape, conditions_of, in_orde
 from handrail.core.source import Document, read, salvage
 from handrail.core.surveys import Survey, SurveyShape, compile_survey
 from handrail.core.templates import Nested, Templates
+from handrail.core.ticking import ticking
 from handrail.core.trigger import compile_trigger
 from handrail.core.triggers import Hook
 from handrail.core.triggers.count import compile_count
@@ -180,7 +181,7 @@ def _trigger(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str
 def _segment(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
     shape = compiler.shape(SegmentShape) or salvage(SegmentShape, compiler.document, {"segment": "x", "if": "true"})
     if shape is not None:
-        parts.segments[shape.segment] = Segment(shape.segment, compiler.condition(shape.condition, "if", event=False))
+        parts.segments[shape.segment] = Segment(shape.segment, compiler.lasting_condition(shape.condition, "if"))
 
 
 def _persona(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
@@ -277,6 +278,7 @@ def _assemble(parts: _Parts, segments: tuple[Segment | Personas, ...], version: 
         segments_reading=index_reads(segments, parts.counters),
         counters=parts.counters,
         counters_by_event={key: tuple(each) for key, each in counting.items()},
+        ticking=ticking((each for settled in segments for each in conditions_of(settled)), parts.flows.values()),
         watched=watched(_followed(segments, parts.flows), parts.counters),
         attributes=Personas(parts.personas).attributes(),
         messages=parts.messages,

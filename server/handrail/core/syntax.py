@@ -13,6 +13,10 @@ from typing import Any
 from msgspec import Struct
 
 
+class Unsigned(int):
+    """The literal `1u`, as no data is."""
+
+
 class Node(Struct, frozen=True):
     """One node. `at` is where it stands: an offset in code points of the source, or None.
 
@@ -134,11 +138,13 @@ def _constant(fields: dict[int, list[Any]]) -> object:
             return bool(value)
         case 3:
             return value - 2**64 if value >= 2**63 else value
+        case 4:
+            return Unsigned(value)
         case 5:
             return struct.unpack("<d", value)[0]
         case 6:
             return str(value, errors="replace")
-        case 4 | 7:
+        case 7:
             return value
         case _:
             return None

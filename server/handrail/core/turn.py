@@ -166,6 +166,8 @@ class Turn:
     def refresh_segments(self) -> None:
         """Settle, in dependency order, the segments and the persona as far as they read what was touched; changes
         become occurrences."""
+        if self.program.ticking and (self.touched or self.occurrences or not self.state.judged):
+            self.state.judged = self.now
         pending = self._concerned()
         while pending:
             index = heappop(pending)

@@ -29,13 +29,13 @@ _LOCAL = ("localtime", "posixrules", "Factory", "posix/", "right/")  # what thes
 def zone_of(state: State) -> tzinfo:
     """The zone of the trait `timezone`; UTC where there is none, or none of that name."""
     name = state.traits.get("timezone")
-    return (_zone(name) if isinstance(name, str) else None) or UTC
+    return (zone_named(name) if isinstance(name, str) else None) or UTC
 
 
 def zone_fault(state: State) -> str:
     """What is wrong with the user's zone, to end a line of the trace with; mostly nothing."""
     name = state.traits.get("timezone")
-    if not name or (isinstance(name, str) and _zone(name)):
+    if not name or (isinstance(name, str) and zone_named(name)):
         return ""
     return f", in UTC: {show(name)} is no time zone"
 
@@ -44,6 +44,15 @@ def day_of(now: int, zone: tzinfo) -> tuple[int, int]:
     """The first instants of the calendar day that `now` is in and of the day after."""
     today = _local(now, zone).date()
     return _instant(today, time(), zone), _instant(today + DAY, time(), zone)
+
+
+def next_full(now: int, zone: tzinfo, *, seconds: int) -> int:
+    """The next instant at which clocks in the zone show a full second, minute or hour, or are put forward or back."""
+    at, local = now // 1000, _local(now, zone)
+    rest = seconds - (local.minute * 60 + local.second) % seconds
+    if _moved(at, at + rest, zone):
+        rest = bisect_left(range(rest), True, key=lambda each: _moved(at, at + each, zone))
+    return 1000 * (at + rest)
 
 
 class Hours(Struct, frozen=True):
@@ -79,7 +88,7 @@ Clock = Annotated[
 
 
 @lru_cache(maxsize=1_000)
-def _zone(name: str) -> ZoneInfo | None:
+def zone_named(name: str) -> ZoneInfo | None:
     try:
         return None if name.startswith(_LOCAL) else ZoneInfo(name)
     except (ValueError, LookupError, OSError):  # no such name, a folder's name, no name at all
