@@ -171,7 +171,7 @@ def test_what_hardly_ever_changes_rings_seldom() -> None:
         ("string(now).startsWith('2026')", False),
         ("int(now) > 1", False),
         ("now.getMilliseconds() > 5", False),
-        ("now > timestamp(user.traits.until)", False),
+        ("timestamp(user.traits.until) - now <= duration('72h')", True),
         ("user.goals.exists(g, now > user.last_visit)", False),
         ("user.sessions > 1", None),
     ],

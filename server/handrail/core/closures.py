@@ -154,6 +154,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "string": values.as_text,
     "int": values.as_whole,
     "double": values.as_decimal,
+    "timestamp": values.as_time,
     "dyn": lambda value: value,
 }
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -179,7 +180,7 @@ _TEXTUAL: dict[str, Callable[[str, str], bool]] = {
 
 
 def _call(name: str, parts: tuple[Node, ...], item: str) -> Closure:
-    literal = _LITERALS.get(name)
+    literal = _LITERALS.get(name) if parts and isinstance(parts[0].value, str) else None
     if literal is not None:
         return _constant(literal(parts))
     if name == "matches" and len(parts) == 2:

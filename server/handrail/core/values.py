@@ -7,6 +7,7 @@ Nothing here has an error text: what is not plainly a value is a Doubt, and the 
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
@@ -238,6 +239,24 @@ def as_whole(value: Any) -> int:
 def as_decimal(value: Any) -> float:
     if type(value) is float or (type(value) is int and abs(value) <= EXACT):
         return float(value)
+    raise Doubt
+
+
+_TIME = re.compile(r"(?:19[7-9]\d|2[01]\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-][01]\d:[0-5]\d)", re.ASCII)
+_LATEST = 2**32  # seconds since the epoch
+
+
+def as_time(value: Any) -> datetime:
+    """A time from ISO 8601 text or whole seconds since the epoch."""
+    if type(value) is str and _TIME.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except ValueError:
+            raise Doubt from None
+    if type(value) is int and 0 <= value <= _LATEST:
+        return _EPOCH + timedelta(seconds=value)
+    if type(value) is datetime:
+        return value
     raise Doubt
 
 
