@@ -10,13 +10,14 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import idle, machine, roundtrip, step, throughput, timers
+from benchmarks import idle, loading, machine, roundtrip, step, throughput, timers
 from benchmarks.figures import MeasurementFault, Row
 from benchmarks.servers import ground
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "roundtrip": roundtrip.run,
     "step": step.run,
+    "loading": loading.run,
     "timers": timers.run,
     "idle": idle.run,
     "throughput": throughput.run,

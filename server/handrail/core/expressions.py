@@ -13,14 +13,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
+from weakref import WeakValueDictionary
 
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .pyi but no py.typed
 from msgspec import Struct
 
 from handrail.core.complaints import faults, retell, type_name
+from handrail.core.outlines import Outline, Outliner
 from handrail.core.syntax import Node, parse_tree
 
 MAX_SOURCE = 2_000  # characters; bounds what one expression can cost
+MAX_OUTLINES = 2_000  # kept; a rule set has some dozens
 
 _T = cel.Type
 _VARIABLES: dict[str, cel.Type] = {
@@ -53,10 +56,15 @@ _EVENT_VARIABLES: dict[str, cel.Type] = {
 }
 _MAPS = frozenset({"user.traits", "user.counters", "user.steps", "user.consents", "event.properties", "event.context"})
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+# Functions whose literals the compiler lets pass and evaluation would refuse, each time; and how to try one.
+_WITH_LITERALS = {"matches": "''.matches(text)", "duration": "duration(text)", "timestamp": "timestamp(text)"}
 VARIABLES = frozenset({*_VARIABLES, *_EVENT_VARIABLES})
 
 # What the library and its bindings raise on data that CEL cannot hold, such as a lone surrogate.
 _EVALUATION_ERRORS = (RuntimeError, ValueError, TypeError, OverflowError, SystemError)
+
+
+_Use = tuple[str, str | None, int | None]  # (variable, constant key or None, offset)
 
 
 class Fault(Struct, frozen=True, order=True):
@@ -101,26 +109,52 @@ class Expression:
     with `in user.segments`; `places` where each of `reads` first stands, as (line, column) in the source.
     """
 
-    __slots__ = ("_compiled", "_unordered", "_wanted", "counters", "keys", "places", "reads", "segments", "source")
+    __slots__ = (
+        *("__weakref__", "_checked", "_compiled", "_outline", "_uses", "_wanted"),
+        *("counters", "keys", "reads", "segments", "source"),
+    )
 
-    def __init__(self, source: str, compiled: cel.Expression, tree: Node) -> None:
+    def __init__(self, source: str, compiled: _Runtime, checked: _Checked, outline: Outline | None) -> None:
         self.source = source
         self._compiled = compiled
-        # The library goes through a map in another order in each process; what comes of it is put in order.
-        self._unordered = tree.kind == "loop" and tree.parts[0].name in _MAPS and tree.parts[1].kind == "list"
-        uses = list(_uses(tree))
-        variables = {name for name, _, _ in uses}
-        self.keys = {name: _keys(name, uses) for name in sorted(variables & _MAPS)}
+        self._checked = checked
+        self._outline = outline
+        self._uses = (
+            checked.uses
+            if outline is None
+            else [(name, None if key is None else outline.meant(key), at) for name, key, at in checked.uses]
+        )
+        variables = {name for name, _, _ in self._uses}
+        self.keys = {name: _keys(name, self._uses) for name in sorted(variables & _MAPS)}
         self.counters = self.keys.get("user.counters", frozenset())
-        self.segments = frozenset(key for name, key, _ in uses if name == "user.segments" and key is not None)
-        self.places: dict[str, tuple[int, int]] = {}
-        for name, key, at in uses:
-            place = _place(source, at)
-            self.places.setdefault(name, place)
-            if key is not None and name in _MAPS:
-                self.places.setdefault(f"{name}.{key}", place)
-        self.reads = frozenset(self.places)
+        self.segments = frozenset(key for name, key, _ in self._uses if name == "user.segments" and key is not None)
+        entries = {f"{name}.{key}" for name, key, _ in self._uses if key is not None and name in _MAPS}
+        self.reads = frozenset(variables | entries)
         self._wanted = tuple((name, self.keys.get(name)) for name in sorted(variables))
+
+    @property
+    def kind(self) -> str:
+        """The library's name for the type."""
+        return self._checked.kind
+
+    @property
+    def plain(self) -> bool:
+        return self._checked.plain
+
+    @property
+    def tree(self) -> Node:
+        """The checked syntax tree."""
+        return self._checked.tree if self._outline is None else self._outline.fill(self._checked.tree)
+
+    @property
+    def places(self) -> dict[str, tuple[int, int]]:
+        places: dict[str, tuple[int, int]] = {}
+        for name, key, at in self._uses:
+            place = _place(self.source, at if self._outline is None else self._outline.offset(at))
+            places.setdefault(name, place)
+            if key is not None and name in _MAPS:
+                places.setdefault(f"{name}.{key}", place)
+        return places
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
@@ -144,7 +178,7 @@ class Expression:
             return Outcome(None, retell(str(result.value())))
         try:
             value = _plain(result.plain_value())
-            return Outcome(sorted(value, key=repr) if self._unordered else value)
+            return Outcome(sorted(value, key=repr) if self._checked.unordered else value)
         except _EVALUATION_ERRORS as error:
             return Outcome(None, str(error))
 
@@ -163,27 +197,70 @@ class Expression:
             return f"a value cannot be used in an expression: {error}"
 
 
+class _Runtime:
+    """An expression as the library evaluates it, compiled for that when first asked to."""
+
+    __slots__ = ("_compiled", "_environment", "source")
+
+    def __init__(self, environment: Any, source: str) -> None:
+        self._environment = environment
+        self.source = source
+        self._compiled: cel.Expression | None = None
+
+    @property
+    def compiled(self) -> Any:
+        if self._compiled is None:
+            self._compiled = self._environment.compile(self.source)
+        return self._compiled
+
+    def eval(self, data: dict[str, object]) -> Any:
+        return self.compiled.eval(data=data)
+
+
+class _Checked(Struct, frozen=True):
+    """What the compiler tells of a source without faults, or of the outline of many: the syntax tree, the name of its
+    type, and what is read off the tree. Where it is `plain` there is nothing in it that the compiler should not have
+    let pass. The library goes through a map in another order in each process; what comes `unordered` of it is put in
+    order."""
+
+    tree: Node
+    kind: str
+    plain: bool
+    unordered: bool
+    uses: list[_Use]
+
+
+def _check(runtime: _Runtime) -> _Checked:
+    """Raises RuntimeError with every fault of the source."""
+    tree = parse_tree(runtime.compiled.serialize())
+    return _Checked(
+        tree,
+        kind=runtime.compiled.return_type().name(),
+        plain=not any(node.kind == "loop" or node.name in _WITH_LITERALS for node in tree.walk()),
+        unordered=tree.kind == "loop" and tree.parts[0].name in _MAPS and tree.parts[1].kind == "list",
+        uses=list(_uses(tree)),
+    )
+
+
 class Expressions:
     """Compiles expressions against the names of the rule language, each but once."""
 
     def __init__(self) -> None:
         self._lonely = cel.NewEnv(variables=_VARIABLES)
         self._eventful = cel.NewEnv(variables={**_VARIABLES, **_EVENT_VARIABLES})
-        self._compiled: dict[tuple[str, str, bool], Expression] = {}
+        self._compiled: WeakValueDictionary[tuple[str, str, bool], Expression] = WeakValueDictionary()
+        self._outliner = Outliner(_MAPS)
+        self._checked: dict[tuple[str, bool], _Checked | None] = {}
         literal = cel.NewEnv(variables={"text": _T.STRING})
-        # Literals that the compiler lets pass and evaluation would refuse, each time.
-        self._literals = {
-            "matches": literal.compile("''.matches(text)"),
-            "duration": literal.compile("duration(text)"),
-            "timestamp": literal.compile("timestamp(text)"),
-        }
+        self._literals = {name: literal.compile(source) for name, source in _WITH_LITERALS.items()}
 
     def compile(self, source: str, *, want: Literal["bool", "any"] = "bool", event: bool = True) -> Expression:
         """Check and compile; without `event` there is none to look at. Raises ExpressionError with every fault."""
         key = (source, want, event)
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(source, want, event)
-        return self._compiled[key]
+        found = self._compiled.get(key)
+        if found is None:
+            found = self._compiled[key] = self._compile(source, want, event)
+        return found
 
     def operands(self, source: str) -> tuple[Expression, ...]:
         """The conditions that `&&` joins in one that compiles, in order; itself alone where it joins none."""
@@ -206,18 +283,32 @@ class Expressions:
 
     def _compile(self, source: str, want: str, event: bool) -> Expression:
         self._refuse(source)
+        runtime = _Runtime(self._eventful if event else self._lonely, source)
+        outline = self._outliner.outline(source)
+        alike = self._check_outline(outline.text, event) if outline else None
         try:
-            compiled = (self._eventful if event else self._lonely).compile(source)
-            tree = parse_tree(compiled.serialize())
+            expression = Expression(source, runtime, alike or _check(runtime), outline if alike else None)
         except RuntimeError as error:
             known = [*_VARIABLES, *(_EVENT_VARIABLES if event else ())]
             raise ExpressionError(Fault(*each) for each in faults(str(error), source, known)) from error
-        wrong = [Fault(*_place(source, at), message) for at, message in self._wrong(tree)]
-        if want == "bool" and compiled.return_type() != _T.BOOL:
-            wrong.append(Fault(1, 1, _not_a_condition(compiled.return_type().name(), source)))
+        wrong = [Fault(*_place(source, at), message) for at, message in self._wrong(expression)]
+        if want == "bool" and expression.kind != "BOOL":
+            wrong.append(Fault(1, 1, _not_a_condition(expression.kind, source)))
         if wrong:
             raise ExpressionError(wrong)
-        return Expression(source, compiled, tree)
+        return expression
+
+    def _check_outline(self, text: str, event: bool) -> _Checked | None:
+        """None where it has faults: the source itself must tell which."""
+        key = (text, event)
+        if key not in self._checked:
+            if len(self._checked) >= MAX_OUTLINES:
+                self._checked.clear()
+            try:
+                self._checked[key] = _check(_Runtime(self._eventful if event else self._lonely, text))
+            except RuntimeError:
+                self._checked[key] = None
+        return self._checked[key]
 
     def _refuse(self, source: str) -> None:
         if not source.strip():
@@ -230,9 +321,9 @@ class Expressions:
                 [Fault(*_place(source, odd.start()), f"the character U+{ord(odd[0]):04X} cannot be used")]
             )
 
-    def _wrong(self, tree: Node) -> Iterator[tuple[int | None, str]]:
+    def _wrong(self, expression: Expression) -> Iterator[tuple[int | None, str]]:
         """What the type checker lets pass: loops in loops and literals that are wrong whatever the data."""
-        for node, inside in _with_loops(tree, inside=False):
+        for node, inside in () if expression.plain else _with_loops(expression.tree, inside=False):
             if node.kind == "loop" and inside:
                 yield node.at, "a loop (map, filter, all, exists, exists_one) inside another is not allowed"
             elif node.kind == "call" and node.name in self._literals and node.parts:
@@ -257,7 +348,7 @@ def _not_a_condition(kind: str, source: str) -> str:
     return f"a condition must be true or false, this is {type_name(kind)}: compare it with something"
 
 
-def _uses(node: Node) -> Iterator[tuple[str, str | None, int | None]]:
+def _uses(node: Node) -> Iterator[_Use]:
     """(variable, constant key or None, offset) of every place where a variable is read.
 
     For a list the key is the text that `in` looks for.
@@ -283,7 +374,7 @@ def _use(node: Node) -> tuple[Node | None, str | None, tuple[Node, ...]]:
     return None, None, node.parts
 
 
-def _keys(name: str, uses: list[tuple[str, str | None, int | None]]) -> frozenset[str] | None:
+def _keys(name: str, uses: list[_Use]) -> frozenset[str] | None:
     keys = {key for variable, key, _ in uses if variable == name}
     return None if None in keys else frozenset(key for key in keys if key is not None)
 

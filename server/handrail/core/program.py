@@ -40,7 +40,7 @@ class Trigger:
     """
 
     name: str
-    rank: tuple[int, int]
+    rank: tuple[int, str, int]
     rule: str
     hooks: tuple[Hook, ...]
     condition: Expression | None

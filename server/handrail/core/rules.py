@@ -9,35 +9,36 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import pairwise
 
-from msgspec.structs import replace
-
-from handrail.core.compiler import Compiler, Names
+from handrail.core.compiler import Compiler
 from handrail.core.counters import Counter, CounterShape
 from handrail.core.durations import format_duration
 from handrail.core.expressions import Expression, Expressions
 from handrail.core.flows import Flow, FlowShape, compile_flow
+from handrail.core.known import Names, Told
 from handrail.core.messages import Message, MessageShape, compile_message
 from handrail.core.policy import Policy, PolicyShape, compile_policy
-from handrail.core.problems import Problem, suggest
+from handrail.core.problems import Problem
 from handrail.core.program import Cancel, Program, Segment, Trigger, index_away, index_dwell, index_idle
-from handrail.core.scalars import show
+from handrail.core.rulefiles import Entry, RuleFile, read_file
 from handrail.core.segments import SegmentShape, in_order, index_reads, watched
-from handrail.core.source import Document, read, salvage
-from handrail.core.templates import Nested, Templates
+from handrail.core.source import Document, salvage
+from handrail.core.templates import Nested
 from handrail.core.trigger import compile_trigger
 from handrail.core.triggers import Hook, OnIdle
 from handrail.core.triggers.count import compile_count
 from handrail.core.webhooks import Webhook, WebhookShape, compile_webhook
 
+_Names = dict[str, dict[str, tuple[str, ...]]]  # kind -> name -> names within it
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`program` is None when any of the problems is an error."""
+    """`program` is None when any of the problems is an error. `work` is what it came from, for `load` to go on from."""
 
     program: Program | None
     problems: tuple[Problem, ...]
+    work: Work | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -51,21 +52,65 @@ class _Parts:
     flows: dict[str, Flow] = field(default_factory=dict)
     webhooks: dict[str, Webhook] = field(default_factory=dict)
     bodies: dict[str, Nested] = field(default_factory=dict)
-    policy: Policy = field(default_factory=Policy)
+    policies: dict[str, Policy] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy:
+        return next(reversed(self.policies.values()), Policy())
+
+    def add(self, others: _Parts) -> None:
+        for kind in self.__slots__:
+            getattr(self, kind).update(getattr(others, kind))
 
 
-def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
-    """Compile rule files given as path -> text. `environ` resolves `${NAME}` in webhooks."""
-    problems: list[Problem] = []
-    documents = [document for path in sorted(sources) for document in _read(path, sources[path], problems)]
-    kept = _unique(documents, problems)
-    names = _names(kept)
-    expressions, templates, parts = Expressions(), Templates(), _Parts()
-    places: dict[str, Document] = {}
-    for order, (kind, name, document) in enumerate(kept):
-        compiler = Compiler(document, names, expressions=expressions, templates=templates, problems=problems)
-        places[f"{kind}:{name}"] = document
-        _COMPILE[kind](compiler, parts, order, environ)
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """What came of these entries of a file, all but those whose names were taken before; it is good for as long as
+    other names tell the same."""
+
+    file: RuleFile
+    entries: tuple[Entry, ...]
+    parts: _Parts
+    problems: list[Problem]
+    told: Mapping[str, Told]
+
+
+@dataclass(slots=True)
+class Work:
+    """What loading came to on the way, files by path; `made` are how many documents were compiled for it."""
+
+    expressions: Expressions
+    variables: Mapping[str, str]  # the environment
+    files: dict[str, _Compiled] = field(default_factory=dict)
+    made: int = 0
+
+    def give_up(self) -> None:
+        """Let go of everything, a file at a time, so that other threads need not wait until all of it is gone."""
+        while self.files:
+            self.files.popitem()
+
+
+def load(sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
+    """Compile rule files given as path -> text. `environ` resolves `${NAME}` in webhooks.
+
+    With the work of an earlier loading only what changed is done, and the outcome is the same.
+    """
+    files = {path: _read(path, sources[path], before) for path in sorted(sources)}
+    problems = [problem for file in files.values() for problem in file.problems]
+    kept = _unique(files, problems)
+    entries = [entry for each in kept.values() for entry in each]
+    names = _names(entries)
+    work = Work(before.expressions if before else Expressions(), dict(environ))
+    parts = _Parts()
+    for path, file in files.items():
+        known = before.files.get(path) if before and before.variables == environ else None
+        good = known and known.file is file and known.entries == kept[path] and _holds(known, names)
+        compiled = known if known and good else _compile(file, kept[path], names, work)
+        work.files[path] = compiled
+        work.made += 0 if compiled is known else len(compiled.entries)
+        problems += compiled.problems
+        parts.add(compiled.parts)
+    places = {f"{kind}:{name}": document for kind, name, document in entries}
     segments, circle = in_order(parts.segments.values())
     straight = dict(parts.segments)
     while circle:
@@ -77,93 +122,70 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
     problems.extend(_never_idle(parts, places))
     problems.sort()
     if any(problem.severity == "error" for problem in problems):
-        return Loaded(None, tuple(problems))
-    return Loaded(_assemble(parts, segments, version_of(sources)), tuple(problems))
+        return Loaded(None, tuple(problems), work)
+    return Loaded(_assemble(parts, segments, version_of(sources)), tuple(problems), work)
+
+
+def _read(path: str, text: str, before: Work | None) -> RuleFile:
+    known = before and before.files.get(path)
+    return known.file if known and known.file.text == text else read_file(path, text, _COMPILE)
+
+
+def _holds(compiled: _Compiled, names: _Names) -> bool:
+    return all(told.holds(names[kind]) for kind, told in compiled.told.items())
+
+
+def _compile(file: RuleFile, entries: tuple[Entry, ...], names: _Names, work: Work) -> _Compiled:
+    known, parts, problems = Names(names), _Parts(), list[Problem]()
+    for order, (kind, _, document) in enumerate(entries):
+        compiler = Compiler(document, known, expressions=work.expressions, templates=file.templates, problems=problems)
+        _COMPILE[kind](compiler, parts, order, work.variables)
+    return _Compiled(file, entries, parts, problems, known.told())
 
 
 def _never_idle(parts: _Parts, places: Mapping[str, Document]) -> Iterator[Problem]:
     """Idle triggers longer than a session lasts without activity."""
+    session_idle = parts.policy.session_idle
     for trigger in parts.triggers.values():
-        document = places[f"trigger:{trigger.name}"]
-        listed = isinstance(document.value["when"], list)
         for index, hook in enumerate(trigger.hooks):
-            if isinstance(hook, OnIdle) and hook.span > parts.policy.session_idle:
+            if isinstance(hook, OnIdle) and hook.span > session_idle:
+                document = places[f"trigger:{trigger.name}"]
+                listed = isinstance(document.value["when"], list)
                 place = document.value_place(("when", index, "idle") if listed else ("when", "idle"))
-                span = format_duration(parts.policy.session_idle)
+                span = format_duration(session_idle)
                 message = f"never comes true: a session ends after {span} without activity (policy: session, idle)"
                 yield document.problem(place, message, severity="warning")
 
 
-def _read(path: str, text: str, problems: list[Problem]) -> list[Document]:
-    documents, found = read(path, text)
-    problems.extend(found)
-    return documents
-
-
-def _unique(documents: list[Document], problems: list[Problem]) -> list[tuple[str, str, Document]]:
-    """(kind, name, document) of what can be compiled; names are unique within a kind, the later one is at fault."""
+def _unique(files: Mapping[str, RuleFile], problems: list[Problem]) -> dict[str, tuple[Entry, ...]]:
+    """What is to be compiled, by path; names are unique within a kind, the later one is at fault."""
     first: dict[tuple[str, str], Document] = {}
-    kept = []
-    for document in [part for each in documents for part in _parted(each, problems)]:
-        kind = next(iter(document.value), "")
-        if kind not in _COMPILE:
-            problems.append(document.problem(document.key_place((kind,)), _unknown_kind(kind, document)))
-            continue
-        name = document.value[kind]
-        if not isinstance(name, str):
-            place = document.value_place((kind,))
-            problems.append(document.problem(place, f"the name of a {kind} is text, found {show(name)}"))
-            continue
-        other = first.setdefault((kind, name), document)
-        if other is not document:
-            place = other.value_place((kind,))
-            message = f"there is a {kind} '{name}' already, at {other.path}:{place.line}"
+    kept = {}
+    for path, file in files.items():
+        repeated = [
+            entry for entry in file.entries if first.setdefault(entry[:2], entry.document) is not entry.document
+        ]
+        kept[path] = tuple(entry for entry in file.entries if entry not in repeated) if repeated else file.entries
+        for kind, name, document in repeated:
+            other = first[kind, name]
+            message = f"there is a {kind} '{name}' already, at {other.path}:{other.value_place((kind,)).line}"
             problems.append(document.problem(document.value_place((kind,)), message))
-            continue
-        kept.append((kind, name, document))
     return kept
 
 
-def _parted(document: Document, problems: list[Problem]) -> Iterator[Document]:
-    """The document, or the ones that run together in it where a '---' was forgotten: no kind is a key of another."""
-    keys = list(document.value)
-    starts = [0, *(index for index, key in enumerate(keys) if index and key in _COMPILE and keys[0] in _COMPILE)]
-    for start, end in pairwise([*starts, len(keys)]):
-        if start:
-            message = f"'{keys[start]}' begins another document: put a line '---' before it"
-            problems.append(document.problem(document.key_place((keys[start],)), message))
-        yield replace(document, value={key: document.value[key] for key in keys[start:end]})
-
-
-def _unknown_kind(kind: str, document: Document) -> str:
-    later = next((key for key in document.value if key in _COMPILE), None)
-    if later is not None:
-        return f"a document's first key names its kind: put '{later}' before '{kind}'"
-    if kind == "test":
-        return "tests stand in files of their own, whose names end in .test.yaml"
-    return (
-        f"a document's first key names its kind, and '{kind}' is none{suggest(kind, _COMPILE)}; "
-        f"kinds are {', '.join(_COMPILE)}"
-    )
-
-
-def _names(kept: list[tuple[str, str, Document]]) -> Names:
-    """All names, of faulty documents too, so that one fault is not reported again wherever its name is used."""
-    by_kind: defaultdict[str, set[str]] = defaultdict(set)
-    flows: dict[str, tuple[str, ...]] = {}
+def _names(kept: list[Entry]) -> _Names:
+    """All names by kind, of faulty documents too, so that one fault is not reported again wherever its name is used;
+    with a flow's name those of its variants."""
+    names: _Names = {kind: {} for kind in _COMPILE}
     for kind, name, document in kept:
-        by_kind[kind].add(name)
-        if kind == "flow":
-            variants = document.value.get("variants")
-            ids = [each.get("id") for each in variants if isinstance(each, dict)] if isinstance(variants, list) else []
-            flows[name] = tuple(each for each in ids if isinstance(each, str))
-    return Names(
-        messages=frozenset(by_kind["message"]),
-        segments=frozenset(by_kind["segment"]),
-        counters=frozenset(by_kind["counter"]),
-        webhooks=frozenset(by_kind["webhook"]),
-        flows=flows,
-    )
+        names[kind][name] = _variants(document) if kind == "flow" else ()
+    return names
+
+
+def _variants(document: Document) -> tuple[str, ...]:
+    variants = document.value.get("variants")
+    ids = [each.get("id") for each in variants if isinstance(each, dict)] if isinstance(variants, list) else []
+    return tuple(each for each in ids if isinstance(each, str))
 
 
 # --- one kind each ---
@@ -220,7 +242,7 @@ def _policy(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str,
         return
     if shape.policy != "default":
         compiler.error("there is one policy, and its name is default", "policy")
-    parts.policy = compile_policy(shape)
+    parts.policies[shape.policy] = compile_policy(shape)
 
 
 _COMPILE: dict[str, Callable[[Compiler, _Parts, int, Mapping[str, str]], None]] = {
