@@ -248,8 +248,10 @@ async def _refresh(parts: Parts) -> None:
         parts.changed.clear()
         users = parts.live.users()
         for start in range(0, len(users), REFRESH_AT_ONCE):
-            now = parts.runner.clock()
-            turns = [parts.runner.submit(user, Alarm(at=now)) for user in users[start : start + REFRESH_AT_ONCE]]
+            turns = []
+            for user in users[start : start + REFRESH_AT_ONCE]:
+                turns.append(parts.runner.submit(user, Alarm(at=parts.runner.clock())))
+                await asyncio.sleep(0)  # each judges all segments afresh: others get their turn in between
             await asyncio.gather(*turns, return_exceptions=True)
             await asyncio.sleep(REFRESH_PAUSE)
 

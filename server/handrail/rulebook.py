@@ -8,9 +8,11 @@ mended.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -19,11 +21,14 @@ from watchfiles import Change, awatch
 
 from handrail.core.problems import Problem
 from handrail.core.program import Program
-from handrail.core.rules import Loaded, load, version_of
+from handrail.core.rules import Loaded, Work, load, version_of
 
 TEST_SUFFIX = ".test.yaml"
 DEBOUNCE_MS = 100
 LOOK_EVERY_MS = 500
+# So many documents made at once are no longer looked through for garbage; they have no cycles. Fewer are: connections
+# that live at that moment would be left out with them, and they may have cycles.
+MANY = 500
 Stamp = tuple[tuple[str, int, int], ...]
 _log = structlog.get_logger("handrail.rules")
 
@@ -52,6 +57,7 @@ class Rulebook:
         self._program = _empty_program()
         self._sources = Sources({})
         self._seen = Sources({})  # as last read, good or bad
+        self._work: Work | None = None  # what came of it
         self.loaded = False
         self.problems: tuple[Problem, ...] = ()
 
@@ -62,7 +68,7 @@ class Rulebook:
     @property
     def version(self) -> str:
         """The version of the program that is live; empty before the first good one."""
-        return self._sources.version if self.loaded else ""
+        return self._program.version if self.loaded else ""
 
     @property
     def files(self) -> int:
@@ -77,7 +83,7 @@ class Rulebook:
         sources = read_sources(self._folder)
         if sources == self._seen and self.loaded:
             return False
-        return self._adopt(sources, load_sources(sources, self._environ))
+        return self._adopt(sources, load_sources(sources, self._environ, before=self._work))
 
     async def watch(self) -> None:
         """Read again whenever a file changes, for ever; reading and parsing happen in a thread."""
@@ -85,15 +91,19 @@ class Rulebook:
         async for changes in self._changes():
             before, stamp = stamp, await asyncio.to_thread(_stamp, self._folder)
             if changes or stamp != before:
-                await self._reread()
+                await self.reread()
 
-    async def _reread(self) -> None:
+    async def reread(self) -> None:
+        """Read the folder again in a thread, and put what is good live."""
         sources = await asyncio.to_thread(read_sources, self._folder)
         if sources == self._seen:
             return
-        loaded = await asyncio.to_thread(load_sources, sources, self._environ)
+        before = self._work
+        loaded = await asyncio.to_thread(load_sources, sources, self._environ, before=before)
         if self._adopt(sources, loaded):
             self._on_change()
+        if before is not None:
+            await asyncio.to_thread(before.give_up)
 
     def _changes(self) -> AsyncIterator[set[tuple[Change, str]]]:
         """What the system tells, and a moment to look for ourselves now and then: it tells nothing of what changed
@@ -108,7 +118,7 @@ class Rulebook:
         )
 
     def _adopt(self, sources: Sources, loaded: Loaded) -> bool:
-        self._seen = sources
+        self._seen, self._work = sources, loaded.work
         self.problems = loaded.problems
         for problem in loaded.problems:
             (_log.warning if problem.severity == "warning" else _log.error)(str(problem))
@@ -117,7 +127,7 @@ class Rulebook:
             _log.error(f"rules have faults: {kept}")
             return False
         self._program, self._sources, self.loaded = loaded.program, sources, True
-        _log.info("rules are live", folder=_shown(self._folder), triggers=self.triggers, version=sources.version)
+        _log.info("rules are live", folder=_shown(self._folder), triggers=self.triggers, version=self.version)
         return True
 
 
@@ -193,13 +203,30 @@ def tests_of(folder: Path) -> list[Path]:
     return [beside] if beside.exists() else []
 
 
-def load_sources(sources: Sources, environ: Mapping[str, str]) -> Loaded:
+def load_sources(sources: Sources, environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
     """The program, or the problems. An unreadable file is a fault like any other."""
-    loaded = load(sources.texts, environ)
+    with _without_collection():
+        loaded = load(sources.texts, environ, before=before)
+        if loaded.work and loaded.work.made >= MANY:
+            gc.freeze()
     faulty = any(problem.severity == "error" for problem in sources.unreadable)
-    return Loaded(
-        program=None if faulty else loaded.program, problems=tuple(sorted((*sources.unreadable, *loaded.problems)))
+    return replace(
+        loaded,
+        program=None if faulty else loaded.program,
+        problems=tuple(sorted((*sources.unreadable, *loaded.problems))),
     )
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No looking for garbage in the meantime: threads would wait while it goes through all rules, time and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _stamp(folder: Path) -> Stamp:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from handrail.core.closures import build
 from handrail.core.expressions import Expression, ExpressionError, Expressions
 from handrail.core.source import read
-from handrail.core.syntax import parse_tree
 from handrail.core.values import doubt
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +41,12 @@ class Scope:
             "user.flow.position": 1,
             "user.goals": ["a", "é"],
             "user.persona": "",
+            "user.attributes": {"tone": "terse", "tips": 1},
+            **dict.fromkeys(
+                ("user.location.region", "user.location.city", "user.device.os", "user.device.browser"), ""
+            ),
+            "user.location.country": "DE",
+            "user.device.type": "mobile",
             "user.consents": {"email": True},
             "user.locale": "de",
             "user.timezone": "Europe/Berlin",
@@ -283,7 +288,7 @@ def rule_files(folder: str) -> list[Path]:
 
 @pytest.mark.parametrize("source", written())
 def test_what_people_write_needs_no_library(source: str) -> None:
-    assert build(parse_tree(EXPRESSIONS._eventful.compile(source).serialize())) is not None
+    assert build(EXPRESSIONS.compile(source, want="any").tree) is not None
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

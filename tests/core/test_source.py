@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from typing import Annotated, Any, Literal
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Discriminator, Field, Tag
 
+from handrail.core import documents
 from handrail.core.documents import MAX_PROBLEMS
 from handrail.core.durations import Duration
 from handrail.core.source import Document, Shape, read, validate
@@ -183,7 +185,21 @@ def test_no_text_breaks_the_reader(text: str) -> None:
         assert 1 <= problem.line <= len(lines)
         assert problem.column >= 1
     for document in documents:
-        assert all(1 <= place.line <= len(lines) for place in (*document.keys.values(), *document.values.values()))
+        assert all(
+            1 <= place.line <= len(lines) for place in (*document.marks.keys.values(), *document.marks.values.values())
+        )
+
+
+@given(
+    st.text(alphabet=st.sampled_from("ab:-[]{}'\"|>&*!?#%@,~<. \n1"), max_size=40)
+    | st.sampled_from(["a: {<<: 1}", "a: 0b1"])
+)
+def test_values_alone_and_with_their_places_are_read_alike(text: str) -> None:
+    found, problems = read("f.yaml", text)
+    with patch.object(documents, "_read_values", lambda _: None):
+        careful, told = read("f.yaml", text)
+    assert [(each.value, each.marks) for each in found] == [(each.value, each.marks) for each in careful]
+    assert problems == told
 
 
 plain_values = st.recursive(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from handrail.core.expressions import Expression, ExpressionError, Expressions
+from handrail.core.known import Names
 from handrail.core.problems import Problem, choose, suggest
 from handrail.core.source import Document, Path, Place, Shape, validate
 from handrail.core.templates import Nested, Template, TemplateFault, Templates, templates_in
@@ -15,22 +15,6 @@ CONTEXT = ("user", "event", "now")  # what templates may name
 
 Model = TypeVar("Model", bound=Shape)
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Every name the rule files define, by kind. `flows` maps a flow to its variants."""
-
-    messages: frozenset[str] = frozenset()
-    segments: frozenset[str] = frozenset()
-    counters: frozenset[str] = frozenset()
-    webhooks: frozenset[str] = frozenset()
-    surveys: frozenset[str] = frozenset()
-    personas: frozenset[str] = frozenset()
-    flows: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def flow_choices(self) -> list[str]:
-        return [*self.flows, *(f"{flow}/{variant}" for flow, variants in self.flows.items() for variant in variants)]
 
 
 class Use(NamedTuple):
@@ -130,10 +114,9 @@ class Compiler:
             self.error(str(error), *path)
             return None
 
-    def refer(self, kind: str, name: str, names: Iterable[str], *path: str | int) -> None:
-        known = list(names)
-        if name not in known:
-            self.error(f"no {kind} is named '{name}'{suggest(name, known)}", *path)
+    def refer(self, kind: str, name: str, names: Collection[str], *path: str | int) -> None:
+        if name not in names:
+            self.error(f"no {kind} is named '{name}'{suggest(name, names)}", *path)
 
     def refer_flow(self, name: str, *path: str | int) -> None:
         """Check `flow`, `flow/variant` or the name of a variant that only one flow has."""
@@ -194,16 +177,17 @@ class Compiler:
                 place = self.document.inner_place((*self._root, *path), source, fault.line, fault.column)
                 self.problems.append(self.document.problem(place, fault.message))
             return None
-        for counter in sorted((expression.counters or frozenset()) - self.names.counters):
+        for counter in _unknown(expression.counters or (), self.names.counters):
             place = self._inside(expression, f"user.counters.{counter}", path)
             message = f"no counter is named '{counter}'{suggest(counter, self.names.counters)}"
             self.problems.append(self.document.problem(place, message))
-        for segment in sorted(expression.segments - self.names.segments):
+        for segment in _unknown(expression.segments, self.names.segments):
             place = self._inside(expression, "user.segments", path)
             message = f"no segment is named '{segment}'{suggest(segment, self.names.segments)}"
             self.problems.append(self.document.problem(place, message, severity="warning"))
         self._use(expression, path)
-        for persona in sorted(expression.personas - self.names.personas - {""} if self.names.personas else ()):
+        personas = expression.personas - {""}
+        for persona in _unknown(personas, self.names.personas) if personas and self.names.personas else ():
             message = f"no persona is named '{persona}'{suggest(persona, self.names.personas)}"
             self.note_inside(expression, "user.persona", message, *path, severity="warning")
         return expression
@@ -214,7 +198,11 @@ class Compiler:
         return self.document.inner_place((*self._root, *path), expression.source, line, column)
 
 
-def resolve_flow(name: str, flows: dict[str, tuple[str, ...]]) -> tuple[str, str | None] | None:
+def _unknown(names: Iterable[str], known: Container[str]) -> list[str]:
+    return [name for name in sorted(names) if name not in known]
+
+
+def resolve_flow(name: str, flows: Mapping[str, tuple[str, ...]]) -> tuple[str, str | None] | None:
     """(flow, variant or None) that a `flow:` value names, or None when it names nothing or more than one."""
     flow, _, variant = name.partition("/")
     if flow in flows:

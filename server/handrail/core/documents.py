@@ -1,8 +1,10 @@
 """Rule files as text: YAML documents whose every key and value knows its line and column.
 
 The text is read as a stream of parser events, never composed by the library, so depth is bounded before anything is
-built. Plain scalars follow YAML 1.2's core schema: `on`, `no`, `1:30` and dates are text, `012` is twelve. What makes
-a file mean something other than what it shows is refused: anchors, aliases, merge keys, tags, repeated keys.
+built. Documents with nothing to complain about, nearly all, are read for their values alone; where these stand is
+found by reading once more, when somebody asks. Plain scalars follow YAML 1.2's core schema: `on`, `no`, `1:30` and
+dates are text, `012` is twelve. What makes a file mean something other than what it shows is refused: anchors,
+aliases, merge keys, tags, repeated keys.
 """
 
 from __future__ import annotations
@@ -55,8 +57,34 @@ _WORDINGS = (
 )
 
 
+class Marks(Struct, frozen=True):
+    """Where one document, each of its keys and each of its values stand, by path."""
+
+    place: Place
+    keys: dict[Path, Place]
+    values: dict[Path, Place]
+
+
+class Marking(Struct):
+    """The marks of one document of a chunk of text, which begins after `line` lines; found when first asked for."""
+
+    path: str
+    lines: list[str]
+    line: int
+    chunk: str
+    index: int
+    found: Marks | None = None
+
+    def read(self) -> Marks:
+        if self.found is None:
+            reader = _Reader(self.path, self.lines, self.line)
+            reader.read(self.chunk)
+            self.found = reader.documents[self.index].marks
+        return self.found
+
+
 class Document(Struct, frozen=True):
-    """One YAML document: `value` is plain data, `keys` and `values` say where each key and each value stands.
+    """One YAML document as plain data. `marks` say where it all stands.
 
     Paths are tuples of keys and indexes; places are (line, column), both from 1. `faulty` are the paths already
     reported, whose values mean nothing.
@@ -64,21 +92,28 @@ class Document(Struct, frozen=True):
 
     path: str
     value: dict[str, Any]
-    place: Place
-    keys: dict[Path, Place]
-    values: dict[Path, Place]
     lines: list[str]
+    marking: Marking
     faulty: set[Path] = field(default_factory=set)
+
+    @property
+    def marks(self) -> Marks:
+        return self.marking.read()
+
+    @property
+    def place(self) -> Place:
+        return self.marks.place
 
     def value_place(self, at: Path = ()) -> Place:
         """Where the value at a path stands; the nearest enclosing one's place if there is no such value."""
-        while at and at not in self.values:
+        marks = self.marks
+        while at and at not in marks.values:
             at = at[:-1]
-        return self.values.get(at, self.place)
+        return marks.values.get(at, marks.place)
 
     def key_place(self, at: Path) -> Place:
         """Where the key at a path stands; for items of a list, where the item does."""
-        return self.keys.get(at) or self.value_place(at)
+        return self.marks.keys.get(at) or self.value_place(at)
 
     def inner_place(self, at: Path, text: str, line: int, column: int) -> Place:
         """Where line and column of `text`, the string at a path, stand in the file.
@@ -115,9 +150,13 @@ def read(path: str, text: str) -> tuple[list[Document], list[Problem]]:
     line = 0
     for chunk in _DOCUMENT.split(text):
         reader = _Reader(path, lines, line)
-        reader.read(chunk)
-        documents += reader.documents
-        problems += reader.problems
+        values = _read_values(chunk)
+        if values is None:
+            reader.read(chunk)
+            documents += reader.documents
+            problems += reader.problems
+        for index, value in enumerate(values or ()):
+            documents.append(Document(path, value, lines, Marking(path, lines, line, chunk, index)))
         if len(problems) >= MAX_PROBLEMS:
             return documents, sorted(problems)[:MAX_PROBLEMS]
         line += chunk.count("\n")
@@ -140,10 +179,55 @@ def _refuse(path: str, text: str) -> Problem | None:
 def _events(chunk: str) -> Iterator[Any]:
     loader = _LOADER(chunk)
     try:
-        while loader.check_event():
-            yield loader.get_event()
+        yield from iter(loader.get_event, None)
     finally:
         loader.dispose()
+
+
+def _read_values(chunk: str) -> list[dict[str, Any]] | None:
+    """The documents of a chunk of text as plain data, or None where anything in it must be read with more care."""
+    documents: list[dict[str, Any]] = []
+    around: list[Any] = []  # the mappings and lists that the one being filled stands in
+    items: Any = documents
+    key: str | None = None
+    loader = _LOADER(chunk)
+    try:
+        for event in iter(loader.get_event, None):
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                if event.tag is not None or event.anchor is not None:
+                    return None
+                value = event.value if event.style else resolve(event.value)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                if event.tag is not None or event.anchor is not None or len(around) >= MAX_DEPTH:
+                    return None
+                value = {} if kind is yaml.MappingStartEvent else []
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                items = around.pop()
+                continue
+            elif kind is yaml.AliasEvent:
+                return None
+            else:
+                continue
+            if type(items) is list:
+                if items is documents and type(value) is not dict:
+                    return None
+                items.append(value)
+            elif key is None:
+                if type(value) is not str or value in items or value == "<<":
+                    return None
+                key = value
+                continue
+            else:
+                items[key], key = value, None
+            if type(value) is dict or type(value) is list:
+                around.append(items)
+                items = value
+    except (yaml.MarkedYAMLError, ValueError):
+        return None
+    finally:
+        loader.dispose()
+    return documents
 
 
 class _StopError(Exception):
@@ -190,8 +274,9 @@ class _Reader:
         for items, name in self.odd:
             del items[name]
         if isinstance(value, dict) and (value or not self.faulty):
-            document = Document(self.path, value, place, self.keys, self.values, self.lines, self.faulty)
-            self.documents.append(document)
+            marks = Marks(place, self.keys, self.values)
+            marking = Marking(self.path, self.lines, self.line, "", 0, marks)
+            self.documents.append(Document(self.path, value, self.lines, marking, self.faulty))
         elif value is not None and not self.faulty:
             self._fault((), place, f"expected keys and values such as 'trigger: NAME', found {show(value)}")
 

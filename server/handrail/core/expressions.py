@@ -12,7 +12,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .pyi but no py.typed
 from msgspec import Struct
@@ -20,10 +21,13 @@ from msgspec import Struct
 from handrail.core.clocks import GROWING, read_clock
 from handrail.core.closures import build
 from handrail.core.complaints import absent, faults, retell, type_name
+from handrail.core.outlines import Outline, Outliner
 from handrail.core.syntax import Node, parse_tree
+from handrail.core.usage import MAPS, Use, compared_personas, keys_used, uses_of
 from handrail.core.values import Closure, Doubt, Missing, doubt
 
 MAX_SOURCE = 2_000  # characters; bounds what one expression can cost
+MAX_OUTLINES = 2_000  # kept; a rule set has some dozens
 
 _T = cel.Type
 _VARIABLES: dict[str, cel.Type] = {
@@ -62,19 +66,9 @@ _EVENT_VARIABLES: dict[str, cel.Type] = {
     "event.context": _T.Map(_T.STRING, _T.DYN),
 }
 _ANSWERS: dict[str, cel.Type] = {"answers": _T.Map(_T.STRING, _T.DYN)}  # what questions of surveys see besides
-_MAPS = frozenset(
-    {
-        "answers",
-        "user.attributes",
-        "user.traits",
-        "user.counters",
-        "user.steps",
-        "user.consents",
-        "event.properties",
-        "event.context",
-    }
-)
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+# Functions whose literals the compiler lets pass and evaluation would refuse, each time; and how to try one.
+_WITH_LITERALS = {"matches": "''.matches(text)", "duration": "duration(text)", "timestamp": "timestamp(text)"}
 VARIABLES = frozenset({*_VARIABLES, *_EVENT_VARIABLES})
 
 # What the library and its bindings raise on data that CEL cannot hold, such as a lone surrogate.
@@ -125,40 +119,57 @@ class Expression:
     """
 
     __slots__ = (
-        *("_closure", "_compiled", "_tree", "_unordered", "_wanted"),
-        *("clock", "counters", "keys", "personas", "places", "reads", "segments"),
-        "source",
+        *("__weakref__", "_checked", "_closure", "_outline", "_runtime", "_uses", "_wanted"),
+        *("clock", "counters", "keys", "personas", "reads", "segments", "source"),
     )
 
-    def __init__(self, source: str, compiled: cel.Expression, tree: Node, names: frozenset[str]) -> None:
+    def __init__(self, source: str, runtime: _Runtime, checked: _Checked, outline: Outline | None) -> None:
         self.source = source
-        self._compiled = compiled
-        self._tree = tree
+        self._runtime = runtime
+        self._checked = checked
+        self._outline = outline
         self._closure: Closure | None = None  # made when first asked for: most rules wait long for their first user
-        # The library goes through a map in another order in each process; what comes of it is put in order.
-        self._unordered = tree.kind == "loop" and tree.parts[0].name in _MAPS and tree.parts[1].kind == "list"
-        uses = list(_uses(tree, names))
-        variables = {name for name, _, _ in uses}
-        self.keys = {name: _keys(name, uses) for name in sorted(variables & _MAPS)}
+        self._uses = (
+            checked.uses
+            if outline is None
+            else [(name, None if key is None else outline.meant(key), at) for name, key, at in checked.uses]
+        )
+        variables = {name for name, _, _ in self._uses}
+        self.keys = {name: keys_used(name, self._uses) for name in sorted(variables & MAPS)}
         self.counters = self.keys.get("user.counters", frozenset())
-        self.segments = frozenset(key for name, key, _ in uses if name == "user.segments" and key is not None)
-        self.personas = frozenset(_personas(tree)) if "user.persona" in variables else frozenset()
-        self.clock = read_clock(tree) if not variables.isdisjoint(GROWING) else None
-        self.places: dict[str, tuple[int, int]] = {}
-        for name, key, at in uses:
-            place = _place(source, at)
-            self.places.setdefault(name, place)
-            if key is not None and name in _MAPS:
-                self.places.setdefault(f"{name}.{key}", place)
-        self.reads = frozenset(self.places)
+        self.segments = frozenset(key for name, key, _ in self._uses if name == "user.segments" and key is not None)
+        self.personas = compared_personas(self.tree) if "user.persona" in variables else frozenset()
+        self.clock = None if variables.isdisjoint(GROWING) else read_clock(self.tree)
+        entries = {f"{name}.{key}" for name, key, _ in self._uses if key is not None and name in MAPS}
+        self.reads = frozenset(variables | entries)
         self._wanted = tuple((name, self.keys.get(name)) for name in sorted(variables))
+
+    @property
+    def kind(self) -> str:
+        """The library's name for the type."""
+        return self._checked.kind
+
+    @property
+    def plain(self) -> bool:
+        return self._checked.plain
+
+    @property
+    def tree(self) -> Node:
+        """The checked syntax tree."""
+        return self._checked.tree if self._outline is None else self._outline.fill(self._checked.tree)
+
+    @property
+    def places(self) -> dict[str, tuple[int, int]]:
+        places: dict[str, tuple[int, int]] = {}
+        for name, key, at in self._uses:
+            place = _place(self.source, at if self._outline is None else self._outline.offset(at))
+            places.setdefault(name, place)
+            if key is not None and name in MAPS:
+                places.setdefault(f"{name}.{key}", place)
+        return places
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
-
-    def tree(self) -> Node:
-        """Its syntax tree, made anew: only who looks closer than `reads` needs one."""
-        return parse_tree(self._compiled.serialize())
 
     def holds(self, scope: Scope) -> tuple[bool, str]:
         """Whether a condition is true, and if an error made it false, which."""
@@ -200,13 +211,13 @@ class Expression:
             return Outcome(None, str(error))
 
     def _make(self) -> Closure:
-        self._closure = build(self._tree) or doubt
+        self._closure = build(self.tree) or doubt
         return self._closure
 
     def _outcome(self, result: Any) -> Outcome:
         """The value in JSON. Raises ValueError for what JSON cannot carry."""
         value = _plain(result)
-        return Outcome(sorted(value, key=repr) if self._unordered else value)
+        return Outcome(sorted(value, key=repr) if self._checked.unordered else value)
 
     def _evaluate(self, scope: Scope) -> Any:
         """The library's value, or the text of what kept it from evaluating."""
@@ -218,36 +229,93 @@ class Expression:
                 value = {key: value[key] for key in keys if key in value}
             data[name] = value
         try:
-            return self._compiled.eval(data=data)
+            return self._runtime.eval(data=data)
         except _EVALUATION_ERRORS as error:
             return f"a value cannot be used in an expression: {error}"
+
+
+class _Environment(NamedTuple):
+    """The library's environment, and the names that it knows."""
+
+    library: Any
+    names: tuple[str, ...]
+
+
+def _environment(more: Mapping[str, cel.Type]) -> _Environment:
+    variables = {**_VARIABLES, **more}
+    return _Environment(cel.NewEnv(variables=variables), tuple(variables))
+
+
+class _Runtime:
+    """An expression as the library evaluates it, compiled for that when first asked to."""
+
+    __slots__ = ("_compiled", "_library", "_source")
+
+    def __init__(self, library: Any, source: str) -> None:
+        self._library = library
+        self._source = source
+        self._compiled: cel.Expression | None = None
+
+    @property
+    def compiled(self) -> Any:
+        if self._compiled is None:
+            self._compiled = self._library.compile(self._source)
+        return self._compiled
+
+    def eval(self, data: dict[str, object]) -> Any:
+        return self.compiled.eval(data=data)
+
+
+class _Checked(Struct, frozen=True):
+    """What the compiler tells of a source without faults, or of the outline of many: the syntax tree, the name of its
+    type, and what is read off the tree. Where it is `plain` there is nothing in it that the compiler should not have
+    let pass. The library goes through a map in another order in each process; what comes `unordered` of it is put in
+    order."""
+
+    tree: Node
+    kind: str
+    plain: bool
+    unordered: bool
+    uses: list[Use]
+
+
+def _check(runtime: _Runtime, names: Iterable[str]) -> _Checked:
+    """Raises RuntimeError with every fault of the source."""
+    tree = parse_tree(runtime.compiled.serialize())
+    return _Checked(
+        tree,
+        kind=runtime.compiled.return_type().name(),
+        plain=not any(node.kind == "loop" or node.name in _WITH_LITERALS for node in tree.walk()),
+        unordered=tree.kind == "loop" and tree.parts[0].name in MAPS and tree.parts[1].kind == "list",
+        uses=list(uses_of(tree, frozenset(names))),
+    )
 
 
 class Expressions:
     """Compiles expressions against the names of the rule language, each but once."""
 
     def __init__(self) -> None:
-        self._lonely = cel.NewEnv(variables=_VARIABLES)
-        self._eventful = cel.NewEnv(variables={**_VARIABLES, **_EVENT_VARIABLES})
-        self._asking = cel.NewEnv(variables={**_VARIABLES, **_ANSWERS})
-        self._compiled: dict[tuple[str, str, bool, bool], Expression] = {}
-        literal = cel.NewEnv(variables={"text": _T.STRING})
-        # Literals that the compiler lets pass and evaluation would refuse, each time.
-        self._literals = {
-            "matches": literal.compile("''.matches(text)"),
-            "duration": literal.compile("duration(text)"),
-            "timestamp": literal.compile("timestamp(text)"),
+        self._environments = {
+            "lonely": _environment({}),
+            "event": _environment(_EVENT_VARIABLES),
+            "answers": _environment(_ANSWERS),
         }
+        self._compiled: WeakValueDictionary[tuple[str, str, str], Expression] = WeakValueDictionary()
+        self._outliner = Outliner(MAPS)
+        self._checked: dict[tuple[str, str], _Checked | None] = {}
+        literal = cel.NewEnv(variables={"text": _T.STRING})
+        self._literals = {name: literal.compile(source) for name, source in _WITH_LITERALS.items()}
 
     def compile(
         self, source: str, *, want: Literal["bool", "any"] = "bool", event: bool = True, answers: bool = False
     ) -> Expression:
         """Check and compile; without `event` there is none to look at, with `answers` those to a survey, but no event.
         Raises ExpressionError with every fault."""
-        key = (source, want, event, answers)
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(source, want, event and not answers, answers)
-        return self._compiled[key]
+        view = "answers" if answers else "event" if event else "lonely"
+        found = self._compiled.get((source, want, view))
+        if found is None:
+            found = self._compiled[source, want, view] = self._compile(source, want, view)
+        return found
 
     def operands(self, source: str) -> tuple[Expression, ...]:
         """The conditions that `&&` joins in one that compiles, in order; itself alone where it joins none."""
@@ -260,27 +328,41 @@ class Expressions:
 
     def _joints(self, source: str) -> Iterator[int]:
         """Offsets of the `&&`s that belong to the outermost ones."""
-        pending = [self.compile(source).tree()]
+        pending = [self.compile(source).tree]
         while pending:
             node = pending.pop(0)
             if node.name == "_&&_" and node.at is not None:
                 yield node.at
                 pending += node.parts
 
-    def _compile(self, source: str, want: str, event: bool, answers: bool) -> Expression:
+    def _compile(self, source: str, want: str, view: str) -> Expression:
         self._refuse(source)
-        known = [*_VARIABLES, *(_EVENT_VARIABLES if event else ()), *(_ANSWERS if answers else ())]
+        library, names = self._environments[view]
+        runtime = _Runtime(library, source)
+        outline = self._outliner.outline(source)
+        alike = self._check_outline(outline.text, view) if outline else None
         try:
-            compiled = (self._eventful if event else self._asking if answers else self._lonely).compile(source)
-            tree = parse_tree(compiled.serialize())
+            expression = Expression(source, runtime, alike or _check(runtime, names), outline if alike else None)
         except RuntimeError as error:
-            raise ExpressionError(Fault(*each) for each in faults(str(error), source, known)) from error
-        wrong = [Fault(*_place(source, at), message) for at, message in self._wrong(tree)]
-        if want == "bool" and compiled.return_type() != _T.BOOL:
-            wrong.append(Fault(1, 1, _not_a_condition(compiled.return_type().name(), source)))
+            raise ExpressionError(Fault(*each) for each in faults(str(error), source, [*names])) from error
+        wrong = [Fault(*_place(source, at), message) for at, message in self._wrong(expression)]
+        if want == "bool" and expression.kind != "BOOL":
+            wrong.append(Fault(1, 1, _not_a_condition(expression.kind, source)))
         if wrong:
             raise ExpressionError(wrong)
-        return Expression(source, compiled, tree, frozenset(known))
+        return expression
+
+    def _check_outline(self, text: str, view: str) -> _Checked | None:
+        """None where it has faults: the source itself must tell which."""
+        if (text, view) not in self._checked:
+            if len(self._checked) >= MAX_OUTLINES:
+                self._checked.clear()
+            library, names = self._environments[view]
+            try:
+                self._checked[text, view] = _check(_Runtime(library, text), names)
+            except RuntimeError:
+                self._checked[text, view] = None
+        return self._checked[text, view]
 
     def _refuse(self, source: str) -> None:
         if not source.strip():
@@ -293,9 +375,9 @@ class Expressions:
                 [Fault(*_place(source, odd.start()), f"the character U+{ord(odd[0]):04X} cannot be used")]
             )
 
-    def _wrong(self, tree: Node) -> Iterator[tuple[int | None, str]]:
+    def _wrong(self, expression: Expression) -> Iterator[tuple[int | None, str]]:
         """What the type checker lets pass: loops in loops and literals that are wrong whatever the data."""
-        for node, inside in _with_loops(tree, inside=False):
+        for node, inside in () if expression.plain else _with_loops(expression.tree, inside=False):
             if node.kind == "loop" and inside:
                 yield node.at, "a loop (map, filter, all, exists, exists_one) inside another is not allowed"
             elif node.kind == "call" and node.name in self._literals and node.parts:
@@ -318,48 +400,6 @@ def _not_a_condition(kind: str, source: str) -> str:
         shown = source if len(source) <= 60 else "…"
         return f"this can be of any type, and a condition must be true or false: compare it, as {shown} == true"
     return f"a condition must be true or false, this is {type_name(kind)}: compare it with something"
-
-
-def _uses(node: Node, names: frozenset[str]) -> Iterator[tuple[str, str | None, int | None]]:
-    """(variable, constant key or None, offset) of every place where one of these variables is read.
-
-    For a list the key is the text that `in` looks for.
-    """
-    variable, key, rest = _use(node, names)
-    if variable is not None:
-        yield variable.name, key, None if variable.at is None else variable.at - max(variable.name.rfind("."), 0)
-    for part in rest:
-        yield from _uses(part, names)
-
-
-def _use(node: Node, names: frozenset[str]) -> tuple[Node | None, str | None, tuple[Node, ...]]:
-    """The variable that a node reads by itself, with its key, and the nodes still to look at."""
-    match node:
-        case Node(kind="name", name=name) if name in names:
-            return node, None, ()
-        case Node(kind="select", name=field, parts=(Node(kind="name", name=name) as variable,)) if (
-            name in _MAPS & names
-        ):
-            return variable, field, ()
-        case Node(kind="call", name="_[_]", parts=(Node(kind="name", name=name) as variable, Node(value=str(key)))):
-            return (variable, key, ()) if name in _MAPS & names else (None, None, node.parts)
-        case Node(kind="call", name="@in", parts=(Node(value=str(key)), Node(kind="name", name=name) as variable)):
-            return (variable, key, ()) if name in names else (None, None, node.parts)
-    return None, None, node.parts
-
-
-def _personas(tree: Node) -> Iterator[str]:
-    """The texts that the persona is compared with."""
-    for node in tree.walk():
-        if node.name in ("_==_", "_!=_", "@in") and any(part.name == "user.persona" for part in node.parts):
-            for part in node.parts:
-                constants = part.parts if part.kind == "list" else (part,)
-                yield from (str(each.value) for each in constants if isinstance(each.value, str))
-
-
-def _keys(name: str, uses: list[tuple[str, str | None, int | None]]) -> frozenset[str] | None:
-    keys = {key for variable, key, _ in uses if variable == name}
-    return None if None in keys else frozenset(key for key in keys if key is not None)
 
 
 def _place(source: str, at: int | None) -> tuple[int, int]:

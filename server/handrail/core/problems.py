@@ -24,7 +24,7 @@ class Problem(Struct, frozen=True, order=True):
 
 def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The name an author most likely meant, or None when none is close."""
-    folded = {candidate.lower(): candidate for candidate in names}
+    folded = {candidate.lower(): candidate for candidate in sorted(names)}
     close = get_close_matches(name.lower(), sorted(folded), n=1, cutoff=cutoff)
     return folded[close[0]] if close else None
 

@@ -43,7 +43,7 @@ class Trigger:
     """
 
     name: str
-    rank: tuple[int, int]
+    rank: tuple[int, str, int]
     rule: str
     hooks: tuple[Hook, ...]
     condition: Expression | None

@@ -6,72 +6,135 @@ Faults never stop the check: what can be told of one run over all files is told,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import pairwise
-
-from msgspec.structs import replace
 
 from handrail.core.advice import Written, advise
-from handrail.core.compiler import Compiler, Names, Use
-from handrail.core.counters import Counter, CounterShape
+from handrail.core.compiler import Compiler, Use
+from handrail.core.counters import Counter
 from handrail.core.expressions import Expression, Expressions
-from handrail.core.flows import Flow, FlowShape, compile_flow
-from handrail.core.messages import Message, MessageShape, compile_message
-from handrail.core.personas import Persona, Personas, PersonaShape, compile_persona
-from handrail.core.policy import Policy, PolicyShape, compile_policy
-from handrail.core.problems import Problem, suggest
+from handrail.core.flows import Flow
+from handrail.core.known import Names, Told, Within
+from handrail.core.parts import COMPILE, Parts
+from handrail.core.personas import Personas
+from handrail.core.problems import Problem
 from handrail.core.program import Cancel, Program, Segment, Trigger, index_away, index_dwell, index_falling, index_idle
-from handrail.core.scalars import show
-from handrail.core.segments import PERSONA, SegmentShape, conditions_of, in_order, index_reads, watched
-from handrail.core.source import Document, read, salvage
-from handrail.core.surveys import Survey, SurveyShape, compile_survey
-from handrail.core.templates import Nested, Templates
+from handrail.core.rulefiles import Entry, RuleFile, read_file
+from handrail.core.segments import PERSONA, conditions_of, in_order, index_reads, watched
+from handrail.core.source import Document
 from handrail.core.ticking import ticking
-from handrail.core.trigger import compile_trigger
 from handrail.core.triggers import Hook
-from handrail.core.triggers.count import compile_count
-from handrail.core.webhooks import Webhook, WebhookShape, compile_webhook
+
+_Names = dict[str, dict[str, Within]]  # kind -> name -> names within it
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`program` is None when any of the problems is an error."""
+    """`program` is None when any of the problems is an error. `work` is what it came from, for `load` to go on from."""
 
     program: Program | None
     problems: tuple[Problem, ...]
+    work: Work | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """What came of these entries of a file, all but those whose names were taken before; it is good for as long as
+    other names tell the same."""
+
+    file: RuleFile
+    entries: tuple[Entry, ...]
+    parts: Parts
+    problems: list[Problem]
+    uses: list[Use]
+    told: Mapping[str, Told]
 
 
 @dataclass(slots=True)
-class _Parts:
-    """What has been compiled so far."""
+class Work:
+    """What loading came to on the way, files by path; `made` are how many documents were compiled for it."""
 
-    triggers: dict[str, Trigger] = field(default_factory=dict)
-    segments: dict[str, Segment] = field(default_factory=dict)
-    personas: dict[str, Persona] = field(default_factory=dict)
-    counters: dict[str, Counter] = field(default_factory=dict)
-    messages: dict[str, Message] = field(default_factory=dict)
-    flows: dict[str, Flow] = field(default_factory=dict)
-    surveys: dict[str, Survey] = field(default_factory=dict)
-    webhooks: dict[str, Webhook] = field(default_factory=dict)
-    bodies: dict[str, Nested] = field(default_factory=dict)
-    policy: Policy = field(default_factory=Policy)
+    expressions: Expressions
+    variables: Mapping[str, str]  # the environment
+    files: dict[str, _Compiled] = field(default_factory=dict)
+    made: int = 0
+
+    def give_up(self) -> None:
+        """Let go of everything, a file at a time, so that other threads need not wait until all of it is gone."""
+        while self.files:
+            self.files.popitem()
 
 
-def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
-    """Compile rule files given as path -> text. `environ` resolves `${NAME}` in webhooks."""
-    problems: list[Problem] = []
-    documents = [document for path in sorted(sources) for document in _read(path, sources[path], problems)]
-    kept = _unique(documents, problems)
-    names = _names(kept)
-    expressions, templates, parts = Expressions(), Templates(), _Parts()
-    uses: list[Use] = []
-    places: dict[str, Document] = {}
-    for order, (kind, name, document) in enumerate(kept):
-        compiler = Compiler(document, names, expressions=expressions, templates=templates, problems=problems, uses=uses)
-        places[f"{kind}:{name}"] = document
-        _COMPILE[kind](compiler, parts, order, environ)
+def load(sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
+    """Compile rule files given as path -> text. `environ` resolves `${NAME}` in webhooks.
+
+    With the work of an earlier loading only what changed is done, and the outcome is the same.
+    """
+    files = {path: _read(path, sources[path], before) for path in sorted(sources)}
+    problems = [problem for file in files.values() for problem in file.problems]
+    kept = _unique(files, problems)
+    documents = {(kind, name): document for entries in kept.values() for kind, name, document in entries}
+    work = _compile_all(files, kept, _names(documents), environ, before)
+    parts = Parts()
+    for compiled in work.files.values():
+        problems += compiled.problems
+        parts.add(compiled.parts)
+    places = {f"{kind}:{name}": document for (kind, name), document in documents.items()}
+    segments = _settle_order(parts, places, problems)
+    if any(problem.severity == "error" for problem in problems):
+        return Loaded(None, tuple(sorted(problems)), work)
+    program = _assemble(parts, segments, version_of(sources))
+    # Only now: what a fault hides would make other parts look useless.
+    uses = [use for compiled in work.files.values() for use in compiled.uses]
+    problems.extend(advise(Written(program, places, uses)))
+    return Loaded(program, tuple(sorted(problems)), work)
+
+
+def _read(path: str, text: str, before: Work | None) -> RuleFile:
+    known = before and before.files.get(path)
+    return known.file if known and known.file.text == text else read_file(path, text, COMPILE)
+
+
+def _compile_all(
+    files: Mapping[str, RuleFile],
+    kept: Mapping[str, tuple[Entry, ...]],
+    names: _Names,
+    environ: Mapping[str, str],
+    before: Work | None,
+) -> Work:
+    work = Work(before.expressions if before else Expressions(), dict(environ))
+    for path, file in files.items():
+        known = before.files.get(path) if before and before.variables == environ else None
+        good = known and known.file is file and known.entries == kept[path] and _holds(known, names)
+        work.files[path] = compiled = known if known and good else _compile(file, kept[path], names, work)
+        work.made += 0 if compiled is known else len(compiled.entries)
+    return work
+
+
+def _holds(compiled: _Compiled, names: _Names) -> bool:
+    return all(told.holds(names[kind]) for kind, told in compiled.told.items())
+
+
+def _compile(file: RuleFile, entries: tuple[Entry, ...], names: _Names, work: Work) -> _Compiled:
+    known, parts, problems, uses = Names(names), Parts(), list[Problem](), list[Use]()
+    for order, (kind, _, document) in enumerate(entries):
+        compiler = Compiler(
+            document,
+            known,
+            expressions=work.expressions,
+            templates=file.templates,
+            problems=problems,
+            uses=uses,
+        )
+        COMPILE[kind](compiler, parts, order, work.variables)
+    return _Compiled(file, entries, parts, problems, uses, known.told())
+
+
+def _settle_order(
+    parts: Parts, places: Mapping[str, Document], problems: list[Problem]
+) -> tuple[Segment | Personas, ...]:
+    """Segments and the persona in the order in which they are settled; circles are noted."""
     personas = Personas(parts.personas)
     segments, circle = in_order(parts.segments.values(), personas)
     straight = dict(parts.segments)
@@ -81,177 +144,41 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
         message = f"segments test each other in a circle: {' -> '.join(circle)}"
         problems.append(document.problem(document.value_place(("if",)), message))
         segments, circle = in_order(straight.values(), personas)
-    if any(problem.severity == "error" for problem in problems):
-        return Loaded(None, tuple(sorted(problems)))
-    program = _assemble(parts, segments, version_of(sources))
-    # Only now: what a fault hides would make other parts look useless.
-    problems.extend(advise(Written(program, places, uses)))
-    return Loaded(program, tuple(sorted(problems)))
+    return segments
 
 
-def _read(path: str, text: str, problems: list[Problem]) -> list[Document]:
-    documents, found = read(path, text)
-    problems.extend(found)
-    return documents
-
-
-def _unique(documents: list[Document], problems: list[Problem]) -> list[tuple[str, str, Document]]:
-    """(kind, name, document) of what can be compiled; names are unique within a kind, the later one is at fault."""
+def _unique(files: Mapping[str, RuleFile], problems: list[Problem]) -> dict[str, tuple[Entry, ...]]:
+    """What is to be compiled, by path; names are unique within a kind, the later one is at fault."""
     first: dict[tuple[str, str], Document] = {}
-    kept = []
-    for document in [part for each in documents for part in _parted(each, problems)]:
-        kind = next(iter(document.value), "")
-        if kind not in _COMPILE:
-            problems.append(document.problem(document.key_place((kind,)), _unknown_kind(kind, document)))
-            continue
-        name = document.value[kind]
-        if not isinstance(name, str):
-            place = document.value_place((kind,))
-            problems.append(document.problem(place, f"the name of a {kind} is text, found {show(name)}"))
-            continue
-        other = first.setdefault((kind, name), document)
-        if other is not document:
-            place = other.value_place((kind,))
-            message = f"there is a {kind} '{name}' already, at {other.path}:{place.line}"
+    kept = {}
+    for path, file in files.items():
+        repeated = [
+            entry for entry in file.entries if first.setdefault(entry[:2], entry.document) is not entry.document
+        ]
+        kept[path] = tuple(entry for entry in file.entries if entry not in repeated) if repeated else file.entries
+        for kind, name, document in repeated:
+            other = first[kind, name]
+            message = f"there is a {kind} '{name}' already, at {other.path}:{other.value_place((kind,)).line}"
             problems.append(document.problem(document.value_place((kind,)), message))
-            continue
-        kept.append((kind, name, document))
     return kept
 
 
-def _parted(document: Document, problems: list[Problem]) -> Iterator[Document]:
-    """The document, or the ones that run together in it where a '---' was forgotten: no kind is a key of another."""
-    keys = list(document.value)
-    kinds = _COMPILE if keys and keys[0] in _COMPILE else ()
-    starts = [0, *(index for index, key in enumerate(keys) if index and key in kinds and not _names_survey(keys, key))]
-    for start, end in pairwise([*starts, len(keys)]):
-        if start:
-            message = f"'{keys[start]}' begins another document: put a line '---' before it"
-            problems.append(document.problem(document.key_place((keys[start],)), message))
-        yield replace(document, value={key: document.value[key] for key in keys[start:end]})
+def _names(documents: Mapping[tuple[str, str], Document]) -> _Names:
+    """All names by kind, of faulty documents too, so that one fault is not reported again wherever its name is used;
+    with a flow's name those of its variants."""
+    names: _Names = {kind: {} for kind in COMPILE}
+    for (kind, name), document in documents.items():
+        names[kind][name] = _variants(document) if kind == "flow" else ()
+    return names
 
 
-def _names_survey(keys: list[str], key: str) -> bool:
-    """Whether this key of a message only names its survey."""
-    return keys[0] == "message" and key == "survey" and "questions" not in keys
+def _variants(document: Document) -> tuple[str, ...]:
+    variants = document.value.get("variants")
+    ids = [each.get("id") for each in variants if isinstance(each, dict)] if isinstance(variants, list) else []
+    return tuple(each for each in ids if isinstance(each, str))
 
 
-def _unknown_kind(kind: str, document: Document) -> str:
-    later = next((key for key in document.value if key in _COMPILE), None)
-    if later is not None:
-        return f"a document's first key names its kind: put '{later}' before '{kind}'"
-    if kind == "test":
-        return "tests stand in files of their own, whose names end in .test.yaml"
-    return (
-        f"a document's first key names its kind, and '{kind}' is none{suggest(kind, _COMPILE)}; "
-        f"kinds are {', '.join(_COMPILE)}"
-    )
-
-
-def _names(kept: list[tuple[str, str, Document]]) -> Names:
-    """All names, of faulty documents too, so that one fault is not reported again wherever its name is used."""
-    by_kind: defaultdict[str, set[str]] = defaultdict(set)
-    flows: dict[str, tuple[str, ...]] = {}
-    for kind, name, document in kept:
-        by_kind[kind].add(name)
-        if kind == "flow":
-            variants = document.value.get("variants")
-            ids = [each.get("id") for each in variants if isinstance(each, dict)] if isinstance(variants, list) else []
-            flows[name] = tuple(each for each in ids if isinstance(each, str))
-    return Names(
-        messages=frozenset(by_kind["message"]),
-        segments=frozenset(by_kind["segment"]),
-        counters=frozenset(by_kind["counter"]),
-        webhooks=frozenset(by_kind["webhook"]),
-        surveys=frozenset(by_kind["survey"]),
-        personas=frozenset(by_kind["persona"]),
-        flows=flows,
-    )
-
-
-# --- one kind each ---
-
-
-def _trigger(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    trigger = compile_trigger(compiler, order)
-    if trigger is not None:
-        parts.triggers[trigger.name] = trigger
-
-
-def _segment(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(SegmentShape) or salvage(SegmentShape, compiler.document, {"segment": "x", "if": "true"})
-    if shape is not None:
-        parts.segments[shape.segment] = Segment(shape.segment, compiler.lasting_condition(shape.condition, "if"))
-
-
-def _persona(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(PersonaShape) or salvage(PersonaShape, compiler.document, {"persona": "x"})
-    if shape is not None:
-        parts.personas[shape.persona] = compile_persona(shape, compiler)
-
-
-def _counter(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(CounterShape) or salvage(CounterShape, compiler.document, {"counter": "x", "of": "x"})
-    if shape is not None:
-        parts.counters[shape.counter] = compile_count(shape, compiler, shape.of, shape.counter)
-
-
-def _message(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(MessageShape) or salvage(MessageShape, compiler.document, {"message": "x", "kind": "modal"})
-    if shape is not None:
-        parts.messages[shape.message] = compile_message(shape, compiler)
-
-
-def _flow(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(FlowShape) or salvage(FlowShape, compiler.document, {"flow": "x"})
-    if shape is not None:
-        parts.flows[shape.flow] = compile_flow(shape, compiler)
-
-
-def _survey(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(SurveyShape)
-    if shape is not None:
-        parts.surveys[shape.survey] = compile_survey(shape, compiler)
-
-
-def _webhook(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(WebhookShape) or salvage(
-        WebhookShape, compiler.document, {"webhook": "x", "url": "https://stand-in.invalid"}
-    )
-    if shape is None:
-        return
-    webhook, flaws = compile_webhook(shape, environ)
-    for flaw in flaws:
-        note = compiler.error if flaw.severity == "error" else compiler.warn
-        note(flaw.message, *flaw.at)
-    parts.webhooks[shape.webhook] = webhook
-    if shape.body is not None:
-        parts.bodies[shape.webhook] = compiler.value_template(shape.body, "body", data=True)
-
-
-def _policy(compiler: Compiler, parts: _Parts, order: int, environ: Mapping[str, str]) -> None:
-    shape = compiler.shape(PolicyShape)
-    if shape is None:
-        return
-    if shape.policy != "default":
-        compiler.error("there is one policy, and its name is default", "policy")
-    parts.policy = compile_policy(shape)
-
-
-_COMPILE: dict[str, Callable[[Compiler, _Parts, int, Mapping[str, str]], None]] = {
-    "trigger": _trigger,
-    "segment": _segment,
-    "persona": _persona,
-    "counter": _counter,
-    "message": _message,
-    "flow": _flow,
-    "survey": _survey,
-    "webhook": _webhook,
-    "policy": _policy,
-}
-
-
-def _assemble(parts: _Parts, segments: tuple[Segment | Personas, ...], version: str) -> Program:
+def _assemble(parts: Parts, segments: tuple[Segment | Personas, ...], version: str) -> Program:
     triggers = list(parts.triggers.values())
     hooks: defaultdict[str, list[tuple[Trigger, Hook]]] = defaultdict(list)
     for trigger in triggers:

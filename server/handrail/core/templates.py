@@ -144,7 +144,7 @@ class Templates:
 
     def compile(self, source: str, names: Iterable[str] = ("user", "event", "now")) -> Template:
         """The template of a source. Raises TemplateFault on bad syntax and on names that are not there."""
-        if not any(mark in source for mark in ("{{", "{%", "{#")):
+        if "{{" not in source and "{%" not in source and "{#" not in source:
             return Template(source, self._environment, None)
         name = str(next(self._names))
         try:
@@ -186,7 +186,7 @@ class Templates:
 
     def _check_code(self, code: str) -> None:
         for found in _FILTER.finditer(code):
-            if not self._is_filter(found[1]):
+            if found[1] not in _FILTERS and not self._is_filter(found[1]):
                 message = f"unknown filter '{found[1]}'{suggest(found[1], _FILTERS)}"
                 raise _at(code, found.start(1), message)
         method = _METHOD.search(code)

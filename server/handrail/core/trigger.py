@@ -57,7 +57,7 @@ class TriggerShape(Shape):
 
 
 def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
-    """The trigger, `order` its place among all documents; None when its shape is wrong."""
+    """The trigger, `order` its place in the file; None when its shape is wrong."""
     shape = compiler.shape(TriggerShape)
     if shape is None:
         _check_parts(compiler)
@@ -66,7 +66,7 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
     _check_moment(shape, compiler)
     return Trigger(
         name=shape.trigger,
-        rank=(-PRIORITIES.index(shape.priority), order),
+        rank=(-PRIORITIES.index(shape.priority), compiler.document.path, order),
         rule=rule,
         hooks=_hooks(shape.trigger, shape.when, compiler, rule),
         condition=compiler.condition(shape.condition, "if"),

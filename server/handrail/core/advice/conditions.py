@@ -59,7 +59,7 @@ class Comparison(NamedTuple):
 
 
 def _conflict(condition: Expression) -> str:
-    parts = list(_conjuncts(condition.tree()))
+    parts = list(_conjuncts(condition.tree))
     for one, other in combinations(filter(None, map(_comparison, parts)), 2):
         if one.what == other.what and not _agree(one, other):
             return f"{one.what} cannot be {one} and {other} at once"
@@ -133,7 +133,7 @@ def _misnamed(document: Document, path: Path, condition: Expression, written: Wr
     if kind_of(document) != "trigger" or path != ("if",) or "event.name" not in condition.reads:
         return ""
     names = [each.name for each in happenings(written.program.triggers[name_of(document)]) or ()]
-    for part in _conjuncts(condition.tree()):
+    for part in _conjuncts(condition.tree):
         asked = _comparison(part)
         if asked and names and asked.what == "event.name" and not any(_fits(name, asked) for name in names):
             return f"the event here is {_either(names)}"

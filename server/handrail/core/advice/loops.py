@@ -98,7 +98,7 @@ def _makes(trigger: Trigger) -> Iterator[tuple[int, str]]:
 def _ever_new(action: SetTraits) -> Iterator[str]:
     """The traits that get another value each time: themselves, and something more."""
     for name, value in action.computed.items():
-        tree = value.tree()
+        tree = value.tree
         counts = tree.kind == "call" and tree.name in _ARITHMETIC
         if counts and f"user.traits.{name}" in value.reads:
             yield name
