@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
 from datetime import time as clock
 from typing import Any
@@ -62,6 +62,10 @@ class Life:
     come_true: set[Any] = field(default_factory=set)
     made: list[Fact] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        limits = (self.world.session_limit(key) for key in ("idle", "max"))
+        self.spans = {*durations(self.world.documents), *limits}
+
     @property
     def now(self) -> int:
         return self.world.now
@@ -88,8 +92,7 @@ class Life:
         known |= {at for pair in world.activity for at in pair} | {fired.at for fired in self.fired}
         known |= {visit.start for visit in world.visits} | {each.at for each in self.put_off}
         known |= {world.screen.at} if world.screen else set()
-        spans = {*durations(world.documents), *(world.session_limit(key) for key in ("idle", "max"))}
-        instants = {at + span for at in known for span in spans} | self.stays_over() | set(self.quiet_ends())
+        instants = {at + span for at in known for span in self.spans} | self.stays_over() | set(self.quiet_ends())
         return min((instant for instant in instants if self.now < instant <= until), default=None)
 
     def stays_over(self) -> set[int]:
@@ -138,7 +141,7 @@ class Life:
         if "delay" in form or ("absence" in form and "after" in form["absence"]):
             for place, over in waits(form, trigger, world):
                 if over <= self.now and self.is_first((trigger["trigger"], number, place)):
-                    found.append(Wake(trigger, world.log[place]))
+                    found.append(Wake(trigger, waited_for(world.log[place], over)))
         elif "idle" in form or "away" in form:
             still = stillness(form, world)
             if still and still[1] <= self.now and self.is_first((trigger["trigger"], number, still[0])):
@@ -173,8 +176,6 @@ class Life:
         elif happening.kind == "identify":
             self.change_traits(happening.properties, late, 0)
         self.turn(wakes)
-        self.fall_due()
-        world.now = self.now
 
     def is_late(self, at: int) -> bool:
         visit = self.world.visit
@@ -217,8 +218,10 @@ class Life:
             wakes = wakes + [wake for fact in facts for wake in self.apply(fact)]
             facts = self.judge_segments()
             wakes += [wake for fact in facts for wake in self.apply(fact)]
+            wakes += self.wakes_by_time()
             if not wakes:
                 return
+            wakes = once_each(wakes)
             for wake in sorted(wakes, key=self.rank):
                 self.consider(wake)
             wakes = []
@@ -375,7 +378,7 @@ class Life:
         elif kind == "emit":
             properties = value.get("properties", {})
             late, depth = wake.event.late, wake.event.depth + 1
-            self.made.append(Fact(self.now, self.now, value["event"], properties, True, late, depth))
+            self.made.append(Fact(self.now, self.now, value["event"], properties, True, late, depth, own=True))
 
     # --- a better moment ---
 
@@ -424,6 +427,24 @@ class Life:
         """When it is this time there: where the clock leaves it out, the change itself."""
         local = datetime.combine(day, time, self.zone())
         return int(local.astimezone(timezone.utc).timestamp() * 1000)
+
+
+def once_each(wakes: list[Wake]) -> list[Wake]:
+    """One happening wakes a trigger once, in however many ways; the first is what woke it."""
+    kept: list[Wake] = []
+    for wake in wakes:
+        if not any(wake.trigger is other.trigger and is_one(wake.event, other.event) for other in kept):
+            kept.append(wake)
+    return kept
+
+
+def is_one(event: Fact, other: Fact) -> bool:
+    return event is other or not (event.own or other.own)
+
+
+def waited_for(fact: Fact, over: int) -> Fact:
+    """The event that began a wait, once that is over: by time alone, unless it was over from the beginning."""
+    return replace(fact, late=False, depth=0, own=True) if over > fact.arrived else fact
 
 
 def when(trigger: Form) -> list[Form]:

@@ -28,7 +28,8 @@ class Fact:
     properties: dict[str, Any]
     made: bool = False
     late: bool = False
-    depth: int = 0
+    depth: int = 0  # how many emits led to it
+    own: bool = False  # a happening of its own, not one of several that come with another
 
 
 @dataclass
