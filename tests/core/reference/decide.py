@@ -37,7 +37,6 @@ class Wake:
 class Fired:
     at: int
     trigger: str
-    visit: int
     prompts: int
     mails: int
 
@@ -313,14 +312,14 @@ class Life:
     def is_used_up(self, limit: tuple[int, str], fired: list[Fired]) -> bool:
         """Whether that many are among these in the limit's span."""
         most, per = limit
-        return len([each for each in fired if self.is_counted(each.at, each.visit, per)]) >= most
+        return sum(self.is_counted(each.at, per) for each in fired) >= most
 
-    def is_counted(self, at: int, visit: int, per: str) -> bool:
+    def is_counted(self, at: int, per: str) -> bool:
         match per:
             case "ever":
                 return True
             case "session":
-                return visit == len(self.world.visits)
+                return not self.world.visits or at >= self.world.visits[-1].start
             case "day":
                 return self.day(at) == self.day(self.now)
         return self.now - at < length(per)
@@ -357,7 +356,7 @@ class Life:
 
     def act(self, wake: Wake) -> None:
         trigger, name = wake.trigger, wake.trigger["trigger"]
-        self.fired.append(Fired(self.now, name, len(self.world.visits), int(shows(trigger)), self.mails(trigger)))
+        self.fired.append(Fired(self.now, name, int(shows(trigger)), self.mails(trigger)))
         for action in trigger["then"]:
             kind = next(iter(action))
             if self.held_out and kind in SCREENED:

@@ -74,7 +74,8 @@ class World:
         counted = [fact for fact in counted if holds(form.get("where"), self, fact)]
         if "distinct" not in form:
             return len(counted)
-        return len({value(form["distinct"], self, fact) for fact in counted} - {None})
+        values = [value(form["distinct"], self, fact) for fact in counted]
+        return len({str(each[1]) for each in values if each is not None})
 
     def is_in(self, window: dict[str, Any], fact: Fact) -> bool:
         if "within" in window:
