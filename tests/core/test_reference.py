@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from typing import Any
 
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
-from plays import START, compiled
+from plays import compiled
 from reference.conditions import IF, VALUES, WHERE
 from reference.decide import decide
 from reference.history import Decided, Happening, HeldBack
@@ -88,6 +89,7 @@ def triggers(draw: st.DrawFn, number: int) -> dict[str, Any]:
             cooldown=SPANS,
             priority=st.sampled_from(["lowest", "low", "medium", "high", "highest"]),
             preempt=st.just(True),
+            when_blocked=st.one_of(st.just("drop"), form({"defer": SPANS})),
             cancel_on=st.lists(PATTERN, min_size=1, max_size=2),
         )
     )
@@ -100,6 +102,7 @@ POLICY = form(
     prompts=form({}, limit=LIMIT.filter(lambda limit: limit != "once"), gap=SPANS),
     email=form({}, limit=LIMIT.filter(lambda limit: limit != "once")),
     budget=st.sampled_from(["1 per session", "2 per 1m", "3 per day"]),
+    holdout=st.sampled_from(["0%", "0%", "100%"]),
     skew=st.sampled_from(["0s", "10s"]),
 ).map(lambda keys: {"policy": "default", **keys})
 REST = [
@@ -117,9 +120,15 @@ SEGMENTS = st.sampled_from(
 
 
 @st.composite
-def rule_sets(draw: st.DrawFn) -> list[dict[str, Any]]:
+def rule_sets(draw: st.DrawFn, nights: list[tuple[str, str]]) -> list[dict[str, Any]]:
     several = [draw(triggers(number)) for number in range(draw(st.integers(2, 5)))]
-    return [*several, {"segment": "busy", "if": draw(SEGMENTS)}, draw(POLICY), *REST]
+    policy = draw(POLICY)
+    if draw(st.booleans()):
+        start, end = draw(st.sampled_from(nights))
+        applies = draw(st.sampled_from([["email"], ["prompts"], ["email", "prompts"]]))
+        then = draw(st.sampled_from(["drop", "defer"]))
+        policy["quiet_hours"] = {"from": start, "to": end, "applies_to": applies, "then": then}
+    return [*several, {"segment": "busy", "if": draw(SEGMENTS)}, policy, *REST]
 
 
 # --- histories ---
@@ -220,7 +229,11 @@ def lived(
     return decided, held_back
 
 
-def compare(documents: list[dict[str, Any]], told: list[tuple[int, dict[str, Any]]], start: int = START) -> None:
+def is_held_out(documents: list[dict[str, Any]]) -> bool:
+    return any(document.get("holdout") == "100%" for document in documents)
+
+
+def compare(documents: list[dict[str, Any]], told: list[tuple[int, dict[str, Any]]], start: int) -> None:
     history = timed(told, start)
     until = (history[-1].now if history else start) + 6 * MINUTE
     for document in documents:
@@ -228,18 +241,34 @@ def compare(documents: list[dict[str, Any]], told: list[tuple[int, dict[str, Any
             note(json.dumps(document))
     for each in history:
         note(f"{(each.now - start) / 1000:8.3f} {each.kind} {each.name} {each.properties} {each.tab} -{each.ago}")
-    expected, found = decide(documents, history, start, until), lived(documents, history, start, until)
+    expected, found = decide(documents, history, start, until, held_out=is_held_out(documents)), lived(documents, history, start, until)
     event(f"{min(len(expected[0]), 5)} decisions")
     for one, other in zip(expected, found, strict=True):
         shown = [[f"{(each[0] - start) / 1000} {' '.join(each[1:])}" for each in some] for some in (one, other)]
         assert shown[0] == shown[1], f"reference {shown[0]}\n   engine {shown[1]}"
 
 
-@BUDGET
-@given(rule_sets(), HISTORIES)
-def test_the_engine_decides_what_the_reference_does(
-    documents: list[dict[str, Any]], told: list[tuple[int, dict[str, Any]]]
-) -> None:
-    compare(documents, told)
+# Where a history begins: UTC, an ordinary midnight elsewhere, and the nights on which clocks go forward and back.
+BEGINNINGS: list[tuple[str, str | None, list[tuple[str, str]]]] = [
+    ("2026-01-05T09:00:00+00:00", None, [("09:01", "09:03"), ("08:00", "09:01"), ("09:02", "08:59")]),
+    ("2026-01-05T22:58:00+00:00", "Europe/Berlin", [("23:59", "00:02"), ("22:00", "00:00"), ("00:01", "23:59")]),
+    ("2026-03-29T00:58:00+00:00", "Europe/Berlin", [("01:59", "03:01"), ("01:59", "02:30"), ("02:10", "03:02")]),
+    ("2026-10-25T00:58:00+00:00", "Europe/Berlin", [("02:59", "03:01"), ("02:01", "02:59"), ("02:00", "02:02")]),
+]
 
-ARGS = (rule_sets(), HISTORIES)
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[int, dict[str, Any]]], int]:
+    begins, zone, nights = draw(st.sampled_from(BEGINNINGS))
+    told = draw(HISTORIES)
+    if zone is not None:
+        told = [(0, {"kind": "identify", "properties": {"timezone": zone}}), *told]
+    return draw(rule_sets(nights)), told, int(datetime.fromisoformat(begins).timestamp() * SECOND)
+
+
+@BUDGET
+@given(cases())
+def test_the_engine_decides_what_the_reference_does(
+    case: tuple[list[dict[str, Any]], list[tuple[int, dict[str, Any]]], int],
+) -> None:
+    compare(*case)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta, timezone
-from datetime import time as clock
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ HANDLED = ("prompt_clicked", "prompt_dismissed", "prompt_completed")
 SCREENED = ("prompt", "content", "flow", "webhook")  # what a user who is held out does not get
 MOST_EMITS = 8
 MOST_ROUNDS = 16
+MINUTE = 60_000
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,8 @@ class Fired:
 @dataclass(frozen=True)
 class PutOff:
     wake: Wake
-    place: int  # in the log: what happened after it may end it
-    at: int
-    until: int | None
+    reason: str
+    activities: int  # how many there had been
     quiet: int | None = None  # the end of the quiet that put it off
 
 
@@ -89,17 +89,18 @@ class Life:
         world = self.world
         known = {world.first_seen} | {at for each in world.log for at in (each.arrived, each.at)}
         known |= {at for pair in world.activity for at in pair} | {fired.at for fired in self.fired}
-        known |= {visit.start for visit in world.visits} | {each.at for each in self.put_off}
+        known |= {visit.start for visit in world.visits}
         known |= {world.screen.at} if world.screen else set()
-        instants = {at + span for at in known for span in self.spans} | self.stays_over() | set(self.quiet_ends())
+        instants = {at + span for at in known for span in self.spans} | self.stays_over() | set(self.better_times())
         return min((instant for instant in instants if self.now < instant <= until), default=None)
 
     def stays_over(self) -> set[int]:
         stays = [(form, stay(form, self.world)) for form in self.forms("dwell")]
         return {self.now + length(form["for"]) - found[1] for form, found in stays if found}
 
-    def quiet_ends(self) -> list[int]:
-        return [each.quiet for each in self.put_off if each.quiet is not None]
+    def better_times(self) -> list[int]:
+        days = [self.next_day()] if self.put_off else []
+        return days + [each.quiet for each in self.put_off if each.quiet is not None]
 
     def forms(self, kind: str) -> list[Any]:
         return [form[kind] for trigger in self.world.kind("trigger") for form in when(trigger) if kind in form]
@@ -111,7 +112,7 @@ class Life:
         self.expire()
         wakes = self.wakes_by_time()
         self.end_visit()
-        self.turn(wakes + self.tried_again())
+        self.turn(wakes)
 
     def expire(self) -> None:
         screen = self.world.screen
@@ -217,7 +218,7 @@ class Life:
             wakes = wakes + [wake for fact in facts for wake in self.apply(fact)]
             facts = self.judge_segments()
             wakes += [wake for fact in facts for wake in self.apply(fact)]
-            wakes += self.wakes_by_time()
+            wakes += self.wakes_by_time() + self.tried_again()
             if not wakes:
                 return
             wakes = once_each(wakes)
@@ -237,7 +238,9 @@ class Life:
         world.log.append(fact)
         step = fact.properties.get("step")
         if fact.name in ("step_viewed", "step_completed", "step_skipped") and step is not None:
-            world.steps[step] = fact.name.removeprefix("step_")
+            furthest = ["viewed", "skipped", "completed"]
+            reached = {world.steps.get(step, "viewed"), fact.name.removeprefix("step_")}
+            world.steps[step] = max(reached, key=furthest.index)
         if fact.name in HANDLED and not fact.made and world.screen:
             if fact.properties.get("message") == world.screen.message:
                 world.screen = None
@@ -295,13 +298,11 @@ class Life:
             return "cooldown"
         if self.is_capped(trigger):
             return "cap"
-        prompts, policy = world.policy.get("prompts", {}), world.policy
-        if shows(trigger) and "gap" in prompts:
-            if any(each.prompts and self.now - each.at < length(prompts["gap"]) for each in self.fired):
-                return "gap"
+        if self.is_too_soon(trigger):
+            return "gap"
         if shows(trigger) and not self.held_out and self.is_busy(trigger):
             return "busy"
-        if "quiet_hours" in policy and self.is_disturbing(trigger) and self.is_quiet(self.now):
+        if "quiet_hours" in world.policy and self.is_disturbing(trigger) and self.is_quiet(self.now):
             return "quiet"
         if shows(trigger) and wake.event.late:
             return "late"
@@ -324,7 +325,12 @@ class Life:
                 return self.day(at) == self.day(self.now)
         return self.now - at < length(per)
 
-    def is_capped(self, trigger: Form) -> bool:
+    def is_too_soon(self, trigger: Form) -> bool:
+        gap = length(self.world.policy.get("prompts", {}).get("gap", "0s"))
+        return shows(trigger) and any(each.prompts and self.now - each.at < gap for each in self.fired)
+
+    def is_capped(self, trigger: Form, spans: tuple[str, ...] = ()) -> bool:
+        """Whether a cap of the policy is used up, of those with one of these spans if any are given."""
         policy = self.world.policy
         prompts = [each for each in self.fired for _ in range(each.prompts)]
         mails = [each for each in self.fired for _ in range(each.mails)]
@@ -335,7 +341,12 @@ class Life:
             wanted.append((policy.get("email", {}).get("limit"), mails))
         if wanted:
             wanted.append((policy.get("budget"), prompts + mails))
-        return any(self.is_used_up(limit, used) for written, used in wanted for limit in limits(written))
+        return any(
+            self.is_used_up(limit, used)
+            for written, used in wanted
+            for limit in limits(written)
+            if not spans or limit[1] in spans
+        )
 
     def mails(self, trigger: Form) -> int:
         calls = [action["webhook"] for action in trigger["then"] if "webhook" in action]
@@ -383,17 +394,35 @@ class Life:
 
     def wait_for_better(self, wake: Wake, reason: str) -> None:
         quiet = self.world.policy.get("quiet_hours", {})
-        if reason == "quiet":
-            if quiet.get("then", "defer") == "defer":
-                self.put_off.append(PutOff(wake, len(self.world.log), self.now, wake.until, self.quiet_end(self.now)))
-            return
         blocked = wake.trigger.get("when_blocked", "drop")
-        if blocked != "drop":
+        if reason == "quiet" and quiet.get("then", "defer") == "defer":
+            self.put_off.append(PutOff(wake, reason, len(self.world.activity), quiet=self.quiet_end()))
+        elif reason != "quiet" and blocked != "drop" and not self.is_capped(wake.trigger, ("session",)):
             until = self.now + length(blocked["defer"]) if wake.until is None else wake.until
-            self.put_off.append(PutOff(wake, len(self.world.log), self.now, until))
+            self.put_off.append(PutOff(replace(wake, until=until), reason, len(self.world.activity)))
 
     def tried_again(self) -> list[Wake]:
-        return []
+        """What was put off and is no longer held back by what it was put off for; the rest goes on waiting."""
+        self.put_off = [each for each in self.put_off if not self.is_pointless(each)]
+        ready = [each for each in self.put_off if self.is_better(each)]
+        self.put_off = [each for each in self.put_off if each not in ready]
+        seen = [each for each in ready if self.world.is_looking or not shows(each.wake.trigger)]
+        return [replace(each.wake, event=replace(each.wake.event, own=True)) for each in seen]
+
+    def is_pointless(self, put_off: PutOff) -> bool:
+        too_long = put_off.wake.until is not None and self.now > put_off.wake.until
+        return too_long or (put_off.wake.blank and len(self.world.activity) > put_off.activities)
+
+    def is_better(self, put_off: PutOff) -> bool:
+        trigger = put_off.wake.trigger
+        match put_off.reason:
+            case "quiet":
+                return put_off.quiet is not None and put_off.quiet <= self.now
+            case "cap":
+                return not self.is_capped(trigger)
+            case "gap":
+                return not self.is_too_soon(trigger)
+        return not self.is_busy(trigger)
 
     # --- clocks ---
 
@@ -408,24 +437,33 @@ class Life:
         return ("prompts" in applies and shows(trigger)) or ("email" in applies and self.mails(trigger) > 0)
 
     def is_quiet(self, at: int) -> bool:
-        return any(start <= at < end for start, end in self.nights(at))
+        return any(start <= at < end for start, end in self.nights())
 
-    def quiet_end(self, at: int) -> int:
-        return next(end for start, end in self.nights(at) if start <= at < end)
+    def quiet_end(self) -> int:
+        return next(end for start, end in self.nights() if start <= self.now < end)
 
-    def nights(self, at: int) -> list[tuple[int, int]]:
-        """The quiet spans that begin the day before, on this day and the day after, where the user is."""
-        quiet = self.world.policy["quiet_hours"]
-        start, end = clock.fromisoformat(quiet["from"]), clock.fromisoformat(quiet["to"])
-        days = [self.day(at) + timedelta(days=shift) for shift in (-1, 0, 1)]
-        return [
-            (self.instant(day, start), self.instant(day + timedelta(days=int(end < start)), end)) for day in days
-        ]
+    def nights(self) -> list[tuple[int, int]]:
+        """The quiet that begins yesterday and today where the user is."""
+        quiet, zone, today = self.world.policy["quiet_hours"], self.zone(), self.day(self.now)
+        wraps = timedelta(days=int(quiet["to"] < quiet["from"]))
+        days = [today - timedelta(days=1), today]
+        return [(min(minutes(zone, day, quiet["from"])), max(minutes(zone, day + wraps, quiet["to"]))) for day in days]
 
-    def instant(self, day: date, time: clock) -> int:
-        """When it is this time there: where the clock leaves it out, the change itself."""
-        local = datetime.combine(day, time, self.zone())
-        return int(local.astimezone(timezone.utc).timestamp() * 1000)
+    def next_day(self) -> int:
+        minute = self.now - self.now % MINUTE + MINUTE
+        while self.day(minute) == self.day(self.now):
+            minute += 15 * MINUTE - minute % (15 * MINUTE)
+        return minute
+
+
+@cache
+def minutes(zone: ZoneInfo, day: date, clock: str) -> list[int]:
+    """When clocks there show this time on this day: once, twice, or never; then it is when they went past it."""
+    noon = int(datetime.combine(day, time(12), UTC).timestamp()) * 1_000
+    whole = range(noon - 36 * 60 * MINUTE, noon + 36 * 60 * MINUTE, MINUTE)
+    shown = [(datetime.fromtimestamp(minute / 1000, zone).replace(tzinfo=None), minute) for minute in whole]
+    wanted = datetime.combine(day, time.fromisoformat(clock))
+    return [at for there, at in shown if there == wanted] or [min(at for there, at in shown if there > wanted)]
 
 
 def once_each(wakes: list[Wake]) -> list[Wake]:
