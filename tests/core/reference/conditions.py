@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Condition = Callable[["World", Fact], Any]
 
 WHERE: dict[str, Condition] = {
+    "true": lambda _, __: True,
     "event.properties.n > 1": lambda _, event: event.properties["n"] > 1,
     "event.properties.n == 1": lambda _, event: event.properties["n"] == 1,
 }
@@ -32,6 +33,7 @@ USER: dict[str, Condition] = {
 }
 IF: dict[str, Condition] = {
     **USER,
+    "true": lambda _, __: True,
     "event.name == 'a'": lambda _, event: event.name == "a",
     "event.properties.n > 0": lambda _, event: event.properties["n"] > 0,
 }

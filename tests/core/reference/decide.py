@@ -16,7 +16,7 @@ from reference.truth import Form, matches, on_fact, stay, stillness, waits
 from reference.world import World
 
 LEVELS = ["highest", "high", "medium", "low", "lowest"]
-TIMED = ("delay", "idle", "away", "dwell")
+TIMED = ("idle", "away", "dwell")
 HANDLED = ("prompt_clicked", "prompt_dismissed", "prompt_completed")
 SCREENED = ("prompt", "content", "flow", "webhook")  # what a user who is held out does not get
 MOST_EMITS = 8
@@ -145,12 +145,12 @@ class Life:
         elif "idle" in form or "away" in form:
             still = stillness(form, world)
             if still and still[1] <= self.now and self.is_first((trigger["trigger"], number, still[0])):
-                found.append(Wake(trigger, Fact(self.now, self.now, next(iter(form)), {}, made=True), blank=True))
+                found.append(Wake(trigger, Fact(self.now, self.now, next(iter(form)), form, made=True, own=True), blank=True))
         elif "dwell" in form:
             spent = stay(form["dwell"], world)
             reached = spent is not None and spent[1] >= length(form["dwell"]["for"])
             if spent and reached and self.is_first((trigger["trigger"], number, spent[0])):
-                found.append(Wake(trigger, Fact(self.now, self.now, "dwelt", {}, made=True)))
+                found.append(Wake(trigger, Fact(self.now, self.now, "dwell", form["dwell"], made=True, own=True)))
         return found
 
     def is_first(self, what: Any) -> bool:
@@ -161,7 +161,6 @@ class Life:
     # --- what the user does ---
 
     def take(self, happening: Happening) -> None:
-        world = self.world
         wakes: list[Wake] = []
         at = self.now - happening.ago
         late = self.is_late(at)
@@ -241,9 +240,9 @@ class Life:
             furthest = ["viewed", "skipped", "completed"]
             reached = {world.steps.get(step, "viewed"), fact.name.removeprefix("step_")}
             world.steps[step] = max(reached, key=furthest.index)
-        if fact.name in HANDLED and not fact.made and world.screen:
-            if fact.properties.get("message") == world.screen.message:
-                world.screen = None
+        on_screen = world.screen.message if world.screen else None
+        if fact.name in HANDLED and not fact.made and fact.properties.get("message") == on_screen:
+            world.screen = None
         self.put_off = [each for each in self.put_off if not self.is_cancelled(each, fact)]
         return [
             Wake(trigger, fact)
@@ -395,6 +394,8 @@ class Life:
     def wait_for_better(self, wake: Wake, reason: str) -> None:
         quiet = self.world.policy.get("quiet_hours", {})
         blocked = wake.trigger.get("when_blocked", "drop")
+        if shows(wake.trigger) and wake.event.late:
+            return
         if reason == "quiet" and quiet.get("then", "defer") == "defer":
             self.put_off.append(PutOff(wake, reason, len(self.world.activity), quiet=self.quiet_end()))
         elif reason != "quiet" and blocked != "drop" and not self.is_capped(wake.trigger, ("session",)):
@@ -476,7 +477,8 @@ def once_each(wakes: list[Wake]) -> list[Wake]:
 
 
 def is_one(event: Fact, other: Fact) -> bool:
-    return event is other or not (event.own or other.own)
+    """Whether two events are, or come with, the same happening."""
+    return event is other or not (event.own or other.own) or (event == other and event.name in TIMED)
 
 
 def waited_for(fact: Fact, over: int) -> Fact:

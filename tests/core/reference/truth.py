@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 from reference.conditions import holds, value
@@ -27,11 +27,11 @@ def on_fact(form: Form, trigger: Form, world: World, fact: Fact) -> bool:
         return fact.made and fact.name == f"session_{form['session']}"
     if "enters" in form or "leaves" in form:
         name, segment = ("segment_entered", form["enters"]) if "enters" in form else ("segment_left", form["leaves"])
-        return fact.made and fact.name == name and fact.properties["segment"] == segment
+        return fact.made and fact.name == name and bool(fact.properties["segment"] == segment)
     if "changes" in form:
-        return fact.name == "trait_changed" and fact.properties["trait"] == form["changes"].removeprefix("traits.")
+        return fact.name == "trait_changed" and bool(form["changes"] == f"traits.{fact.properties['trait']}")
     if "returns" in form:
-        return fact.name == "returned" and fact.properties["gap"] >= length(form["returns"]["after"])
+        return fact.name == "returned" and bool(fact.properties["gap"] >= length(form["returns"]["after"]))
     if "sequence" in form:
         return completes(form["sequence"], trigger, world, fact)
     if "absence" in form and "before" in form["absence"]:
@@ -92,7 +92,7 @@ def is_match(form: Form, world: World, places: tuple[int, ...]) -> bool:
     return (
         all(matches(step, world, fact) for step, fact in zip(form["steps"], facts, strict=True))
         and len(keys) == 1
-        and all(one.at <= other.at for one, other in zip(facts, facts[1:], strict=False))
+        and all(one.at <= other.at for one, other in pairwise(facts))
         and ("within" not in form or facts[-1].at - facts[0].at < length(form["within"]))
         and (form.get("contiguity") != "strict" or all(fact.made for fact in between))
     )
@@ -146,9 +146,9 @@ def absences(form: Form, trigger: Form, world: World) -> list[tuple[int, int]]:
             continue
         if matches(form["of"], world, fact) and key in pending and world.log[pending[key]].at <= fact.at:
             del pending[key]
-        if matches(form["after"], world, fact) and not is_answered(form, world, place, key):
-            if key not in pending or world.log[pending[key]].at <= fact.at:
-                pending[key] = place
+        is_newest = key not in pending or world.log[pending[key]].at <= fact.at
+        if is_newest and matches(form["after"], world, fact) and not is_answered(form, world, place, key):
+            pending[key] = place
     return found + [(start, over(world, start, span)) for start in pending.values()]
 
 
@@ -221,9 +221,7 @@ def time_spent(world: World, since: int) -> int:
     edges = {since, world.now} | {at for at, _ in world.looks} | {at for at, _ in world.activity}
     edges |= {at + active for _, at in world.activity}
     inside = sorted(edge for edge in edges if since <= edge <= world.now)
-    return sum(
-        end - start for start, end in zip(inside, inside[1:], strict=False) if is_there(world, start, active)
-    )
+    return sum(end - start for start, end in pairwise(inside) if is_there(world, start, active))
 
 
 def is_there(world: World, at: int, active: int) -> bool:
