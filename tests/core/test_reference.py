@@ -1,4 +1,7 @@
-"""The engine against the reference: random rules, random histories, the same decisions at the same instants."""
+"""The engine against the reference: random rules, random histories, the same decisions at the same instants.
+
+`HANDRAIL_EXAMPLES=5000` looks at that many cases, others each time; without it these are few, and always the same.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,13 @@ from handrail.core.engine import Step, alarm, fresh, step
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
-EXAMPLES = int(os.environ.get("HANDRAIL_EXAMPLES", "60"))
-BUDGET = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = os.environ.get("HANDRAIL_EXAMPLES")
+BUDGET = settings(
+    max_examples=int(EXAMPLES or 80),
+    derandomize=EXAMPLES is None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 # --- rules ---
 
@@ -127,6 +135,8 @@ SEGMENTS = st.sampled_from(
 def rule_sets(draw: st.DrawFn, nights: list[tuple[str, str]]) -> list[dict[str, Any]]:
     several = [draw(triggers(number)) for number in range(draw(st.integers(2, 5)))]
     policy = draw(POLICY)
+    if "limit" in policy.get("prompts", {}) or "limit" in policy.get("email", {}):
+        policy.pop("budget", None)  # which of two caps is the one that is waited for is nobody's business
     if draw(st.booleans()):
         start, end = draw(st.sampled_from(nights))
         applies = draw(st.sampled_from([["email"], ["prompts"], ["email", "prompts"]]))
@@ -139,9 +149,8 @@ def rule_sets(draw: st.DrawFn, nights: list[tuple[str, str]]) -> list[dict[str, 
 
 PAUSES = st.sampled_from([0, 0, 10_000, 10_000, 10_000, 9_999, 10_001, 1, 20_000, 30_000, 60_000, 120_000])
 PROPERTIES = form({}, n=st.sampled_from([1, 1, 2, "1"]))
-AGO = st.sampled_from([0, 0, 10_000, 20_000, 60_000])
 HAPPENINGS = st.one_of(
-    form({"kind": st.just("track"), "name": NAMES, "properties": PROPERTIES}, ago=AGO),
+    form({"kind": st.just("track"), "name": NAMES, "properties": PROPERTIES}),
     form({"kind": st.just("track"), "name": NAMES, "properties": PROPERTIES}),
     form(
         {

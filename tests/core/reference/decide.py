@@ -110,7 +110,7 @@ class Life:
     def fall_due(self) -> None:
         """All that comes true by time at this instant, judged together."""
         self.expire()
-        wakes = self.wakes_by_time()
+        wakes = self.wakes_by_time() + self.overdue()
         self.end_visit()
         self.turn(wakes)
 
@@ -142,10 +142,6 @@ class Life:
             for place, over in waits(form, trigger, world):
                 if over <= self.now and self.is_first((trigger["trigger"], number, place)):
                     found.append(Wake(trigger, waited_for(world.log[place], over)))
-        elif "idle" in form or "away" in form:
-            still = stillness(form, world)
-            if still and still[1] <= self.now and self.is_first((trigger["trigger"], number, still[0])):
-                found.append(Wake(trigger, Fact(self.now, self.now, next(iter(form)), form, made=True, own=True), blank=True))
         elif "dwell" in form:
             spent = stay(form["dwell"], world)
             reached = spent is not None and spent[1] >= length(form["dwell"]["for"])
@@ -175,6 +171,24 @@ class Life:
         elif happening.kind == "identify":
             self.change_traits(happening.properties, late, 0)
         self.turn(wakes)
+        while silences := self.overdue():
+            self.turn(silences)
+
+    def overdue(self) -> list[Wake]:
+        """Of the silences that were long enough before they could come true, the shortest."""
+        found = [
+            (still[1], trigger, number, form, still[0])
+            for trigger in self.world.kind("trigger")
+            for number, form in enumerate(when(trigger))
+            if ("idle" in form or "away" in form) and (still := stillness(form, self.world))
+            if still[1] <= self.now and (trigger["trigger"], number, still[0]) not in self.come_true
+        ]
+        first = min((each[0] for each in found), default=0)
+        wakes = []
+        for over, trigger, number, form, since in found:
+            if over == first and self.is_first((trigger["trigger"], number, since)):
+                wakes.append(silence(trigger, form, self.now))
+        return wakes
 
     def is_late(self, at: int) -> bool:
         visit = self.world.visit
@@ -474,6 +488,10 @@ def once_each(wakes: list[Wake]) -> list[Wake]:
         if not any(wake.trigger is other.trigger and is_one(wake.event, other.event) for other in kept):
             kept.append(wake)
     return kept
+
+
+def silence(trigger: Form, form: Form, now: int) -> Wake:
+    return Wake(trigger, Fact(now, now, next(iter(form)), form, made=True, own=True), blank=True)
 
 
 def is_one(event: Fact, other: Fact) -> bool:

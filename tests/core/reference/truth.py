@@ -43,7 +43,7 @@ def reaches(form: Form, world: World, fact: Fact) -> bool:
     if not (matches(form, world, fact) and world.is_in(form, fact)):
         return False
     before = world.count(form["event"], form, world.log[:-1])
-    return before < form["at_least"] <= world.count(form["event"], form, world.log)
+    return bool(before < form["at_least"] <= world.count(form["event"], form, world.log))
 
 
 def since_cancelled(trigger: Form, world: World) -> int:
