@@ -158,6 +158,7 @@ class Life:
 
     def take(self, happening: Happening) -> None:
         wakes: list[Wake] = []
+        self.put_off = [each for each in self.put_off if each.wake.until is None or each.wake.until > self.now]
         at = self.now - happening.ago
         late = self.is_late(at)
         if happening.kind == "clock":
