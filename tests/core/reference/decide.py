@@ -16,7 +16,6 @@ from reference.truth import Form, matches, on_fact, stay, stillness, waits
 from reference.world import World
 
 LEVELS = ["highest", "high", "medium", "low", "lowest"]
-TIMED = ("idle", "away", "dwell")
 HANDLED = ("prompt_clicked", "prompt_dismissed", "prompt_completed")
 SCREENED = ("prompt", "content", "flow", "webhook")  # what a user who is held out does not get
 MOST_EMITS = 8
@@ -146,7 +145,7 @@ class Life:
             spent = stay(form["dwell"], world)
             reached = spent is not None and spent[1] >= length(form["dwell"]["for"])
             if spent and reached and self.is_first((trigger["trigger"], number, spent[0])):
-                found.append(Wake(trigger, Fact(self.now, self.now, "dwell", form["dwell"], made=True, own=True)))
+                found.append(Wake(trigger, Fact(self.now, self.now, "dwell", form["dwell"], made=True)))
         return found
 
     def is_first(self, what: Any) -> bool:
@@ -492,12 +491,12 @@ def once_each(wakes: list[Wake]) -> list[Wake]:
 
 
 def silence(trigger: Form, form: Form, now: int) -> Wake:
-    return Wake(trigger, Fact(now, now, next(iter(form)), form, made=True, own=True), blank=True)
+    return Wake(trigger, Fact(now, now, next(iter(form)), form, made=True), blank=True)
 
 
 def is_one(event: Fact, other: Fact) -> bool:
     """Whether two events are, or come with, the same happening."""
-    return event is other or not (event.own or other.own) or (event == other and event.name in TIMED)
+    return event is other or not (event.own or other.own)
 
 
 def waited_for(fact: Fact, over: int) -> Fact:
