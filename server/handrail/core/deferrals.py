@@ -62,9 +62,9 @@ def offer_screen(turn: Turn) -> None:
 
 def stale(turn: Turn, wait: Wait, trigger: Trigger) -> str:
     """Why a wait that is over leads to nothing; mostly empty."""
-    if wait.hook == WHEN_FREE:
+    if wait.hook == WHEN_FREE and turn.state.prompt is not None:
         return "the screen was not free in time"
-    if wait.hook == AFRESH and trigger.prompts and not is_watched(turn.state):
+    if wait.hook in (AFRESH, WHEN_FREE) and trigger.prompts and not is_watched(turn.state):
         return "nobody is looking any more"
     return ""
 
