@@ -72,9 +72,11 @@ def add(counter: Counter, state: State, *, at: int, value: str = "") -> Tally:
 
 def total(counter: Counter, state: State, *, now: int) -> int:
     """What the counter shows at `now`; 0 for one never touched."""
-    if counter.name not in state.counters:
+    tally = state.counters.get(counter.name)
+    if tally is None:
         return 0
-    tally = _current(counter, state)
+    if counter.session:
+        tally = _current(counter, state)
     if counter.within is None:
         return len(tally.values) if counter.distinct is not None else tally.total
     edge = now - counter.within

@@ -40,6 +40,7 @@ class Occurrence(Struct, frozen=True, kw_only=True):
 NOTHING = Occurrence(keys=(), name="", at=0)
 
 
+@lru_cache(maxsize=4_096)
 def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
