@@ -232,8 +232,14 @@ when: {event: quiet-probe}
 then: [{webhook: letter}]
 limit: 2 per 6h
 ---
+trigger: entry-probe
+when: {event: entry-probe}
+if: user.persona == 'keen' || user.attributes.size() == 0
+then: [{prompt: brief}]
+reentry: {max: 3, min_interval: 10m}
+---
 """
-NAMES = ("probe", "quiet-probe")  # triggers, each woken by the event of its name
+NAMES = ("probe", "quiet-probe", "entry-probe")  # triggers, each woken by the event of its name
 PROBED = st.fixed_dictionaries(
     {
         "kind": st.just("track"),
@@ -295,7 +301,7 @@ def test_the_runtime_does_what_the_explanation_says(
 
 
 @FEW
-@given(HISTORIES, st.sampled_from(["on-idle", "on-away", "on-delay", "on-session"]))
+@given(HISTORIES, st.sampled_from(["on-idle", "on-away", "on-delay", "on-session", "on-fewer", "on-long"]))
 def test_what_is_ahead_comes_to_pass(history: list[tuple[int, dict[str, Any]]], name: str) -> None:
     state, now = live(history)
     ahead = explain(program(), state, program().triggers[name], now).ahead

@@ -102,6 +102,35 @@ when: {event: bored}
 then: [{prompt: brief}, {flow: start}]
 limit: once
 ---
+trigger: on-fewer
+when:
+  - {count: {event: a, at_most: 1, within: 20m}}
+  - {count: {event: b, distinct: event.properties.n, at_most: 0, within: 1h}}
+then: [{set: {fewer: {cel: user.sessions}}}]
+---
+trigger: on-entry
+when: [{delay: {after: {event: b}, for: 15m}}, {event: a}]
+then: [{set: {entered: {cel: user.sessions}}}]
+reentry: {max: 6, min_interval: 5m, concurrent: false, key: event.properties.n}
+---
+trigger: on-persona
+when: {changes: persona}
+then: [{content: {slot: top, message: brief}}, {prompt: ask}]
+limit: 2 per 6h
+---
+persona: keen
+if: user.counters.as >= 1 && 'a' in user.goals
+attributes: {n: 1}
+---
+survey: why
+questions:
+  - {id: goal, ask: Why?, choose: [a, b], sets: goals}
+  - {id: size, ask: Size?, choose: [1, 2], if: answers.goal == 'a', sets: traits.plan}
+---
+message: ask
+kind: survey
+survey: why
+---
 segment: busy
 if: user.counters.as >= 2
 ---
@@ -166,7 +195,9 @@ def tracks() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {
             "kind": st.just("track"),
-            "name": st.sampled_from(["a", "a", "b", "b", "step_completed", "step_viewed", *prompts, *prompts]),
+            "name": st.sampled_from(
+                ["a", "a", "b", "b", "step_completed", "step_viewed", "survey_answered", *prompts, *prompts]
+            ),
             "ago": AGO,
             "properties": st.fixed_dictionaries(
                 {},
@@ -175,6 +206,10 @@ def tracks() -> st.SearchStrategy[dict[str, Any]]:
                     "step": st.sampled_from(["one", "two", "three", 4]),
                     "message": st.sampled_from(["hello", "brief"]),
                     "action": st.integers(-1, 3),
+                    "survey": st.just("why"),
+                    "answers": st.dictionaries(
+                        st.sampled_from(["goal", "size", "other"]), st.sampled_from(["a", "b", 1, None]), max_size=2
+                    ),
                 },
             ),
         }
