@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -262,6 +263,56 @@ def test_explain_asks_a_running_server(start: Start, folder: Path) -> None:
     unknown = handrail(folder, "explain", "ann", "great", "--url", url, HANDRAIL_ADMIN_KEY="secret")
     assert unknown.returncode == 2
     assert unknown.stderr == "handrail: No trigger is named 'great'; did you mean 'greet'?\n"
+
+
+def test_tail_shows_what_happened_and_makes_an_archive_that_replay_reads(start: Start, folder: Path) -> None:
+    url = where(start(HANDRAIL_ADMIN_KEY="secret"))
+    for user in ("ann", "ben", "ann"):
+        ask(f"{url}/v1/track", {"userId": user, "event": "greeted"})
+    refused = handrail(folder, "tail", "--no-follow", "--url", url)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "HANDRAIL_ADMIN_KEY" in refused.stderr
+
+    def tail(*options: str) -> str:
+        done = handrail(folder, "tail", "--no-follow", "--url", url, *options, HANDRAIL_ADMIN_KEY="secret")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert tail() == ""
+    told = tail("--since", "1h", "--user", "ann").splitlines()
+    assert told[0].endswith("  ann  track greeted")
+    assert told[1] == "    greet: prompt hello"
+    assert told[3].startswith("    greet: suppressed busy")
+    odd = handrail(folder, "tail", "--since", "soon", "--url", url, HANDRAIL_ADMIN_KEY="secret")
+    assert odd.returncode == 2
+    assert "`since` is no duration" in odd.stderr
+    archive = folder / "archive.jsonl"
+    archive.write_text(tail("--since", "1h", "--format", "json"))
+    replayed = handrail(folder, "replay", "rules", "archive.jsonl", "--format", "json")
+    assert replayed.returncode == 0, replayed.stderr
+    found = json.loads(replayed.stdout)
+    assert (found["archive"]["logged"], found["rules"]["users"]) == (3, 2)
+    assert found["rules"]["triggers"]["greet"]["outcomes"]["fired"] == {"users": 2, "times": 2}
+
+
+def test_tail_goes_on_with_what_comes(start: Start, folder: Path) -> None:
+    url = where(start())
+    command = [sys.executable, "-m", "handrail", "tail", "--url", url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder, text=True) as process:
+        assert process.stdout is not None
+        answers = threading.Thread(target=_keep_greeting, args=(url, process))
+        answers.start()
+        assert process.stdout.readline().endswith("track greeted\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        answers.join()
+
+
+def _keep_greeting(url: str, process: subprocess.Popen[str]) -> None:
+    """Until the other has read something: nobody says when it listens."""
+    while process.poll() is None:
+        ask(f"{url}/v1/track", {"userId": "ann", "event": "greeted"})
+        time.sleep(0.1)
 
 
 def test_several_processes_serve_one_store_and_end_together(start: Start) -> None:

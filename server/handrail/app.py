@@ -30,7 +30,7 @@ from handrail.settings import Settings
 from handrail.signals import Farewell
 from handrail.store import RedisStore, Store
 from handrail.supervise import supervise
-from handrail.web import demo, explain, health, static
+from handrail.web import demo, explain, health, static, tail
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
 from handrail.web.problems import on_crash, on_http_error
@@ -192,6 +192,7 @@ class Application:
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
             routes += Ingest(parts.runner, self.identity, self.clock).routes()
             routes += explain.routes(parts.store, parts.rules.program, self.identity, self.clock)
+            routes += tail.routes(parts.store, self.identity, self.clock, lambda: self.draining)
             routes += self._pages(parts.store)
         http = Starlette(
             routes=routes,

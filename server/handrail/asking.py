@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
@@ -18,6 +20,11 @@ def ask(url: str, path: str, key: str) -> bytes:
 
     Raises OperatorError with what to do about it.
     """
+    return b"".join(read_lines(url, path, key))
+
+
+def read_lines(url: str, path: str, key: str) -> Iterator[bytes]:
+    """The same, line by line as they arrive."""
     where = urlsplit(url)
     if where.scheme not in ("http", "https") or not where.hostname:
         raise OperatorError(f"'{url}' is not the address of a server: write it as http://127.0.0.1:8000")
@@ -26,10 +33,11 @@ def ask(url: str, path: str, key: str) -> bytes:
         with _opener(where.hostname).open(
             Request(f"{url.rstrip('/')}{path}", headers=headers), timeout=PATIENCE
         ) as found:
-            body: bytes = found.read()
-            return body
+            yield from found
     except HTTPError as fault:
         raise OperatorError(_refusal(fault)) from None
+    except HTTPException:
+        raise OperatorError(f"the server at {url} broke off in the middle of its answer") from None
     except (URLError, OSError) as fault:
         raise OperatorError(
             f"no server answers at {url} ({getattr(fault, 'reason', fault)}): start one with handrail serve, or name "

@@ -6,15 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 import typer
 
 from handrail.core.explain import Explanation
+from handrail.core.feed import tell
 from handrail.core.problems import Problem
 from handrail.core.program import Program
 from handrail.core.report import report
@@ -150,6 +151,28 @@ def explain(
 
 
 @cli.command()
+def tail(
+    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
+    since: Annotated[str, typer.Option(help="How far back to begin, as 30m or 7d.")] = "0s",
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on with what comes.")] = True,
+    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:8000",
+    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print it.")] = "text",
+) -> None:
+    """Show events, and what was decided on them, as they come.
+
+    Asks a running server, with HANDRAIL_ADMIN_KEY where it wants one. As JSON it is an archive that replay reads.
+    """
+    asked = {"since": since, "follow": str(follow).lower()} | ({"user": user} if user else {})
+    with _operator_errors(), suppress(KeyboardInterrupt):
+        # Imported here only: an HTTP client is no part of checking rules.
+        from handrail import asking
+
+        for line in asking.read_lines(url, f"/api/tail?{urlencode(asked)}", _admin_key()):
+            if line.strip():
+                _print_line(line, format_)
+
+
+@cli.command()
 def replay(
     rules: Annotated[Path, typer.Argument(help="A folder of rule files, or one file.", exists=True)],
     archive: Annotated[Path, typer.Argument(help="A file or folder of JSON Lines, gzip or not; - is standard input.")],
@@ -218,6 +241,12 @@ def _print_result(result: Result, *, verbose: bool) -> None:
         typer.echo(f"    {failure.path}:{failure.line}: at {failure.at} (- expected, + decided)")
         for line in failure.difference:
             typer.echo(f"      {line}")
+
+
+def _print_line(line: bytes, form: Literal["text", "json"]) -> None:
+    """A line of the event log; whoever reads at the other end of a pipe has it at once."""
+    told = [line.decode().rstrip("\n")] if form == "json" else tell(msgspec.json.decode(line))
+    typer.echo("\n".join(told))
 
 
 def _print_problems(problems: tuple[Problem, ...], form: Format) -> None:

@@ -329,6 +329,23 @@ async def test_the_log_of_a_user_is_followed_live(another: Open) -> None:
     await lines.aclose()  # type: ignore[attr-defined]
 
 
+async def test_the_log_of_all_users_is_read_to_its_end(another: Open) -> None:
+    writer, reader = await another(), await another()
+    assert [line async for line in reader.follow(None, 0, live=False)] == []
+    for number in range(30):
+        await writer.commit(turn(f"u{number}", log=(b'{"n":%d}' % number,), now=NOW + number))
+    await writer.commit(turn("u3", version=2, log=tuple(b'{"n":%d}' % n for n in range(100, 160)), now=NOW + 40))
+    lines = [line["n"] async for line in reader.follow(None, NOW + 20, live=False)]
+    assert sorted(lines) == [*range(20, 30), *range(100, 160)]
+    assert [line["n"] async for line in reader.follow("u3", 0, live=False)] == [3, *range(100, 160)]
+    live = reader.follow(None, NOW + 50)
+    waiting = asyncio.ensure_future(anext(live))
+    await writer.commit(turn("u99", log=(b'{"n":99}',), now=NOW + 50))
+    async with asyncio.timeout(5):
+        assert await waiting == {"n": 99}
+    await live.aclose()  # type: ignore[attr-defined]
+
+
 # --- processes -------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,33 +13,51 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import TimeoutError as TooLate
 
+from handrail.store.protocol import StoreDown
+
+AT_ONCE = 4_000  # lines read in one go, over all streams
+
+Entry = tuple[bytes, dict[bytes, bytes]]  # id and fields
+
 
 class Journal:
     def __init__(self, url: str) -> None:
         self._url = url
         self._redis: Redis | None = None
 
-    async def follow(self, key: bytes, user: str, start_ms: int) -> AsyncIterator[dict[str, Any]]:
-        """A user's lines of a bucket's stream, from `start_ms` on and then as they come; waits while Redis is away."""
-        name, last = user.encode(), b"0-0"
+    async def follow(
+        self, keys: Sequence[bytes], user: str | None, start_ms: int, *, live: bool
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The lines of these streams since `start_ms`, in the order of each stream, of one user or of all. With `live`
+        it goes on with what comes, and waits while Redis is away; else it ends, or raises StoreDown."""
+        name = None if user is None else user.encode()
+        last = dict.fromkeys(keys, b"0-0")
         while True:
-            for entry, fields in await self._read(key, last):
-                last = entry
-                if fields.get(b"user") == name and int(fields[b"at"]) >= start_ms:
-                    yield msgspec.json.decode(fields[b"line"])
+            try:
+                found = await self._read(last, live=live)
+            except (Unreachable, TooLate) as fault:
+                if not live:
+                    raise StoreDown from fault
+                await asyncio.sleep(0.5)
+                continue
+            for key, entries in found:
+                last[key] = entries[-1][0]
+                for _, fields in entries:
+                    if name in (None, fields.get(b"user")) and int(fields[b"at"]) >= start_ms:
+                        yield msgspec.json.decode(fields[b"line"])
+            if not found and not live:
+                return
 
-    async def _read(self, key: bytes, last: bytes) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """What follows `last`, waiting a second for it."""
+    async def _read(self, last: dict[bytes, bytes], *, live: bool) -> list[tuple[bytes, list[Entry]]]:
+        """What follows the `last` ids; with `live` it is waited for a second."""
         if self._redis is None:
             self._redis = Redis.from_url(
                 self._url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=5, socket_connect_timeout=1
             )
-        try:
-            reply: Any = await self._redis.xread({key: last}, count=200, block=1_000)
-        except (Unreachable, TooLate):
-            await asyncio.sleep(0.5)
-            return []
-        return reply[0][1] if reply else []
+        count = max(1, AT_ONCE // len(last))
+        streams: dict[Any, Any] = {**last}
+        reply: Any = await self._redis.xread(streams, count=count, block=1_000 if live else None)
+        return reply or []
 
     async def close(self) -> None:
         if self._redis is not None:

@@ -158,14 +158,17 @@ class MemoryStore:
     def on_reconnect(self, hear: Callable[[], None]) -> None:
         """There is no connection to lose."""
 
-    async def follow(self, user: str, start_ms: int) -> AsyncIterator[dict[str, Any]]:
+    async def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
         last = 0
         while True:
             logged = self.shelf.logged
-            for number, owner, at, line in self.shelf.logs[bucket_of(user)].copy():
-                if number > last and owner == user and at >= start_ms:
+            logs = self.shelf.logs if user is None else [self.shelf.logs[bucket_of(user)]]
+            for number, owner, at, line in sorted(entry for log in logs for entry in log):
+                if number > last and user in (None, owner) and at >= start_ms:
                     last = number
                     yield msgspec.json.decode(line)
+            if not live:
+                return
             await logged.wait()
 
     async def ping(self) -> float:

@@ -112,8 +112,9 @@ class Store(Protocol):
     def on_reconnect(self, hear: Callable[[], None]) -> None:
         """Called when bells may have been missed: every listener should look at the outbox."""
 
-    def follow(self, user: str, start_ms: int) -> AsyncIterator[dict[str, Any]]:
-        """The event log of the user's bucket since `start_ms`, filtered to the user, live, as decoded JSON lines."""
+    def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
+        """The event log since `start_ms` as decoded JSON lines, of one user or (None) of all; those of one user are in
+        order. With `live` it goes on with what comes, else it ends with what there is, or raises StoreDown."""
 
     async def ping(self) -> float:
         """Round trip in seconds. Raises StoreDown."""

@@ -246,8 +246,9 @@ class RedisStore:
 
     # --- the event log --------------------------------------------------------------------------------------------
 
-    def follow(self, user: str, start_ms: int) -> AsyncIterator[dict[str, Any]]:
-        return self._journal.follow(BUCKET_KEYS[bucket_of(user)].log, user, start_ms)
+    def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
+        buckets = BUCKET_KEYS if user is None else (BUCKET_KEYS[bucket_of(user)],)
+        return self._journal.follow([bucket.log for bucket in buckets], user, start_ms, live=live)
 
     # --- the connection -------------------------------------------------------------------------------------------
 
