@@ -12,6 +12,7 @@ from handrail.core.holdout import leave_alone
 from handrail.core.policy import Block, check_email, check_limits, check_prompt, check_quiet, remember
 from handrail.core.program import Trigger
 from handrail.core.reentry import enter, entry_of, lacks_key, turn_away
+from handrail.core.refresh import refresh_flow, refresh_segments
 from handrail.core.scope import NOTHING, Occurrence
 from handrail.core.templates import TemplateFault
 from handrail.core.turn import Turn
@@ -25,20 +26,20 @@ def settle(turn: Turn, woken: list[Candidate] | None = None) -> None:
     """Wake and run triggers until nothing further happens; then bring the user's flow up to date."""
     candidates = woken or []
     for _ in range(ROUNDS):
-        turn.refresh_segments()
+        refresh_segments(turn)
         occurrences, turn.occurrences = turn.occurrences, []
         candidates += [candidate for occurrence in occurrences for candidate in _wake(turn, occurrence)]
         for trigger, occurrence in _in_order(candidates):
             consider(turn, trigger, occurrence)
         candidates = []
-        turn.refresh_segments()
-        if not turn.occurrences and turn.refresh_flow():
-            turn.refresh_segments()  # those that read where in the flow the user is
+        refresh_segments(turn)
+        if not turn.occurrences and refresh_flow(turn):
+            refresh_segments(turn)  # those that read where in the flow the user is
         if not turn.occurrences:
             return
     turn.note("", "suppressed", reason="loop", detail=f"rules went on waking each other for {ROUNDS} rounds")
     turn.occurrences = []
-    turn.refresh_flow()
+    refresh_flow(turn)
 
 
 def hold(turn: Turn, trigger: Trigger) -> Block | None:

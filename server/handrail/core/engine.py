@@ -25,6 +25,7 @@ from handrail.core.frames import Block, FlowView, Prompt
 from handrail.core.merge import absorb, move_on, part
 from handrail.core.program import Program
 from handrail.core.prompts import handle
+from handrail.core.refresh import refresh_segments
 from handrail.core.scope import NOTHING, Occurrence, Scope
 from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State
 from handrail.core.stays import count_stay, follow_step
@@ -167,7 +168,7 @@ def _track(turn: Turn, event: ev.Track) -> None:
         )
     )
     if answered:
-        turn.refresh_segments()  # questions may test them
+        refresh_segments(turn)  # questions may test them
         ask_further(turn, answered)
 
 

@@ -25,6 +25,7 @@ from handrail.core.holdout import WHOLE
 from handrail.core.policy import REASONS
 from handrail.core.problems import Problem, choose, suggest
 from handrail.core.program import Program
+from handrail.core.refresh import refresh_flow, refresh_segments
 from handrail.core.source import Document, Shape, read, validate
 from handrail.core.state import State
 from handrail.core.turn import Turn
@@ -252,8 +253,8 @@ def _given(program: Program, given: GivenShape, now: int) -> State:
     state.segments = tuple(sorted(given.segments))
     turn = Turn(program, state, now)
     turn.touched.update(program.segments_reading, ("user.steps",))
-    turn.refresh_segments()
-    turn.refresh_flow()
+    refresh_segments(turn)
+    refresh_flow(turn)
     state.rules, state.version, state.offset = program.version, 1, 0
     return state
 

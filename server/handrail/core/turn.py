@@ -7,23 +7,20 @@ pushed, and notes what was touched, so that only the segments that read it are e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from handrail.core import counters, flows
+from handrail.core import counters
 from handrail.core.effects import Call, Considered, Decision, Effect, Push
 from handrail.core.expressions import Expression
-from handrail.core.flows import assemble, view
-from handrail.core.frames import Block, Content, Flow, Prompt, Survey, Withdraw
+from handrail.core.frames import Block, Content, Prompt, Survey, Withdraw
 from handrail.core.messages import Message, render
-from handrail.core.personas import Personas
 from handrail.core.policy import remember
 from handrail.core.scope import NOTHING, Occurrence, Scope, iso
 from handrail.core.state import TRAITS_MAX, FlowChoice, OnScreen, State, Wait
 from handrail.core.surveys import pose
 
 if TYPE_CHECKING:
-    from handrail.core.program import Program, Segment
+    from handrail.core.program import Program
 
 WAITS = 200  # pending delays and snoozes of one user; the ones due last give way
 DEPTH = 8  # how many emits may lead to one another
@@ -163,60 +160,6 @@ class Turn:
             )
         )
 
-    def refresh_segments(self) -> None:
-        """Settle, in dependency order, the segments and the persona as far as they read what was touched; changes
-        become occurrences."""
-        if self.program.ticking and (self.touched or self.occurrences or not self.state.judged):
-            self.state.judged = self.now
-        pending = self._concerned()
-        while pending:
-            index = heappop(pending)
-            while pending and pending[0] == index:
-                heappop(pending)
-            settled = self.program.segments[index]
-            key = self._settle_persona(settled) if isinstance(settled, Personas) else self._settle_segment(settled)
-            if key:
-                self.changed.add(key)
-                for dependent in self.program.segments_reading.get(key, ()):
-                    heappush(pending, dependent)
-
-    def _settle_segment(self, segment: Segment) -> str:
-        """What changed, as others read it, or empty."""
-        held = self.state.segments
-        belongs = segment.name in self.state.pinned or self.holds(segment.condition)
-        if belongs == (segment.name in held):
-            return ""
-        self.state.segments = tuple(sorted({*held} ^ {segment.name}))
-        word, verb = ("entered", "enters") if belongs else ("left", "leaves")
-        self.server_event(f"segment_{word}", f"{verb}:{segment.name}", segment=segment.name)
-        return f"user.segments.{segment.name}"
-
-    def _settle_persona(self, personas: Personas) -> str:
-        before, present = self.state.persona, personas.choose(self.scope())
-        if present == before:
-            return ""
-        self.state.persona = present
-        self.occurrences.append(
-            Occurrence(
-                keys=("changes:persona",),
-                name="persona_changed",
-                at=self.now,
-                properties={"from": before, "to": present},
-                late=self.late,
-            )
-        )
-        return "user.persona"
-
-    def _concerned(self) -> list[int]:
-        """Indexes of the segments to evaluate: those that read what was touched, and those that read the clock."""
-        reading = self.program.segments_reading
-        concerned = set(reading.get("now", ()))
-        for key in self.touched:
-            concerned.update(reading.get(key, ()))
-        self.changed |= self.touched
-        self.touched.clear()
-        return sorted(concerned)
-
     # --- what the user sees ---
 
     def next_offset(self) -> int:
@@ -294,39 +237,6 @@ class Turn:
         self.changed.add("user.steps")
         self.reason = reason
 
-    def refresh_flow(self) -> bool:
-        """Assemble the user's flow again and push it if anything about it changed; True if it did."""
-        before = self.state.flow
-        flow = self.program.flow_of(before)
-        if flow is None:
-            self.state.flow = None
-            return False
-        if before is not None and "now" not in flow.reads and flow.reads.isdisjoint(self.changed):
-            return False
-        self.changed.clear()
-        self.state.flow = choice = assemble(flow, self.scope(), before)
-        changed = self.told is None or self.progressed or _shown(choice) != _shown(self.told)
-        if changed:
-            self._tell_flow(flow, choice)
-        self.told, self.progressed, self.reason = choice, False, ""
-        return changed
-
-    def _tell_flow(self, flow: flows.Flow, choice: FlowChoice) -> None:
-        same = self.told is not None and _shown(choice)[:3] == _shown(self.told)[:3]
-        shown = view(flow, choice, self.state.steps)
-        self.effects.append(
-            Push(
-                Flow(
-                    offset=self.next_offset(),
-                    id=shown.id,
-                    steps=shown.steps,
-                    position=shown.position,
-                    reason=self.reason or ("progress" if same else "segments"),
-                    variant=shown.variant,
-                )
-            )
-        )
-
     # --- what follows ---
 
     def arm(self, wait: Wait) -> None:
@@ -350,8 +260,3 @@ class Turn:
 
     def remember_email(self) -> None:
         self.state.mailed = remember(self.state.mailed, self.now, self.program.policy.remembered)
-
-
-def _shown(choice: FlowChoice) -> tuple[str, str | None, tuple[str, ...], int]:
-    """What of a flow the user's pages show, besides what was done of its steps."""
-    return choice.id, choice.variant, choice.steps, choice.position
