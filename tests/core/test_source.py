@@ -196,7 +196,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 )
 def test_values_alone_and_with_their_places_are_read_alike(text: str) -> None:
     found, problems = read("f.yaml", text)
-    with patch.object(documents, "_read_values", lambda _: None):
+    with patch.object(documents, "_read_values", lambda *_: None):
         careful, told = read("f.yaml", text)
     assert [(each.value, each.marks) for each in found] == [(each.value, each.marks) for each in careful]
     assert problems == told
