@@ -199,7 +199,7 @@ class Compiler:
 
 
 def _unknown(names: Iterable[str], known: Container[str]) -> list[str]:
-    return [name for name in sorted(names) if name not in known]
+    return sorted([name for name in names if name not in known])
 
 
 def resolve_flow(name: str, flows: Mapping[str, tuple[str, ...]]) -> tuple[str, str | None] | None:
