@@ -31,6 +31,8 @@ class Compiler:
     A path is a sequence of keys and indexes from the document's root, or from `root` where one was given.
     """
 
+    __slots__ = ("_expressions", "_root", "_templates", "document", "names", "problems", "uses")
+
     def __init__(
         self,
         document: Document,
