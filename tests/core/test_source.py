@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Discriminator, Field, Tag
 
@@ -190,13 +190,22 @@ def test_no_text_breaks_the_reader(text: str) -> None:
         )
 
 
+BEGINNINGS = ["---\n", "--- ", "---\xa0", "\r---\n", "\x85---\n", "---\u3000b: 2\n", "...\n", "%YAML 1.1\n", "\ufeff"]
+INSIDES = ["a: 1\n", "b: [x]\n", "a: |\n  x\n", "# c\n", "k: 'it\n\n  s'\n", "- x\n", "'", "[", "\n", "\u2028"]
+
+
 @given(
     st.text(alphabet=st.sampled_from("ab:-[]{}'\"|>&*!?#%@,~<. \n1"), max_size=40)
     | st.sampled_from(["a: {<<: 1}", "a: 0b1"])
+    | st.lists(st.sampled_from([*BEGINNINGS, *INSIDES]), max_size=10).map("".join)
 )
+@example("a: 1\n---\nb: 2\n---\nc: 3\n")
+@example("a: 1\n---\u3000b: 2\n\x85---\na: 1\n")  # the parser begins another document than we would
+@example("%YAML 1.1\n---\na: 1\n")
+@example("a: 1\n...\n%YAML 1.1\n---\nb: 2\n")
 def test_values_alone_and_with_their_places_are_read_alike(text: str) -> None:
     found, problems = read("f.yaml", text)
-    with patch.object(documents, "_read_values", lambda _: None):
+    with patch.object(documents, "_read_values", lambda *_: None):
         careful, told = read("f.yaml", text)
     assert [(each.value, each.marks) for each in found] == [(each.value, each.marks) for each in careful]
     assert problems == told

@@ -31,6 +31,8 @@ class Compiler:
     A path is a sequence of keys and indexes from the document's root, or from `root` where one was given.
     """
 
+    __slots__ = ("_expressions", "_root", "_templates", "document", "names", "problems", "uses")
+
     def __init__(
         self,
         document: Document,
@@ -199,7 +201,7 @@ class Compiler:
 
 
 def _unknown(names: Iterable[str], known: Container[str]) -> list[str]:
-    return [name for name in sorted(names) if name not in known]
+    return sorted([name for name in names if name not in known])
 
 
 def resolve_flow(name: str, flows: Mapping[str, tuple[str, ...]]) -> tuple[str, str | None] | None:

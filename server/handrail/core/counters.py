@@ -7,9 +7,10 @@ times inside it, a distinct count the values with the time each was last seen.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
+
+from msgspec import Struct
 
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
@@ -40,8 +41,7 @@ class CounterShape(CountShape):
     of: str
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(Struct, frozen=True):
     name: str
     event: str
     where: Expression | None = None

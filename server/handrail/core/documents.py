@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import yaml
@@ -66,20 +67,19 @@ class Marks(Struct, frozen=True):
 
 
 class Marking(Struct):
-    """The marks of one document of a chunk of text, which begins after `line` lines; found when first asked for."""
+    """The marks of the one document in a chunk of text, which begins after `line` lines; found when first asked for."""
 
     path: str
     lines: list[str]
     line: int
     chunk: str
-    index: int
     found: Marks | None = None
 
     def read(self) -> Marks:
         if self.found is None:
             reader = _Reader(self.path, self.lines, self.line)
             reader.read(self.chunk)
-            self.found = reader.documents[self.index].marks
+            self.found = reader.documents[0].marks
         return self.found
 
 
@@ -144,19 +144,34 @@ def read(path: str, text: str) -> tuple[list[Document], list[Problem]]:
     refused = _refuse(path, text)
     if refused:
         return [], [refused]
+    lines = text.split("\n")
+    starts = [found.start() for found in _DOCUMENT.finditer(text)]
+    chunks = [text[start:end] for start, end in pairwise((0, *starts, len(text)))]
+    values = _read_values(text, starts)
+    if values is None:
+        return _read_apart(path, lines, chunks)
+    empty = len(chunks) - len(values)  # what stands before the first '---' is mostly nothing
+    line, documents = sum(chunk.count("\n") for chunk in chunks[:empty]), []
+    for chunk, value in zip(chunks[empty:], values, strict=True):
+        documents.append(Document(path, value, lines, Marking(path, lines, line, chunk)))
+        line += chunk.count("\n")
+    return documents, []
+
+
+def _read_apart(path: str, lines: list[str], chunks: list[str]) -> tuple[list[Document], list[Problem]]:
+    """A document at a time: a faulty one costs no other its values."""
     documents: list[Document] = []
     problems: list[Problem] = []
-    lines = text.split("\n")
     line = 0
-    for chunk in _DOCUMENT.split(text):
-        reader = _Reader(path, lines, line)
-        values = _read_values(chunk)
+    for number, chunk in enumerate(chunks):
+        values = _read_values(chunk, [0] if number else [])
         if values is None:
+            reader = _Reader(path, lines, line)
             reader.read(chunk)
             documents += reader.documents
             problems += reader.problems
-        for index, value in enumerate(values or ()):
-            documents.append(Document(path, value, lines, Marking(path, lines, line, chunk, index)))
+        for value in values or ():
+            documents.append(Document(path, value, lines, Marking(path, lines, line, chunk)))
         if len(problems) >= MAX_PROBLEMS:
             return documents, sorted(problems)[:MAX_PROBLEMS]
         line += chunk.count("\n")
@@ -184,13 +199,15 @@ def _events(chunk: str) -> Iterator[Any]:
         loader.dispose()
 
 
-def _read_values(chunk: str) -> list[dict[str, Any]] | None:
-    """The documents of a chunk of text as plain data, or None where anything in it must be read with more care."""
+def _read_values(text: str, starts: list[int]) -> list[dict[str, Any]] | None:
+    """The documents of a text as plain data, or None where anything in it must be read with more care: also where other
+    places than these offsets begin a document for the parser, but for the first."""
+    begun: list[int] = []
     documents: list[dict[str, Any]] = []
     around: list[Any] = []  # the mappings and lists that the one being filled stands in
     items: Any = documents
     key: str | None = None
-    loader = _LOADER(chunk)
+    loader = _LOADER(text)
     try:
         for event in iter(loader.get_event, None):
             kind = type(event)
@@ -204,6 +221,12 @@ def _read_values(chunk: str) -> list[dict[str, Any]] | None:
                 value = {} if kind is yaml.MappingStartEvent else []
             elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 items = around.pop()
+                continue
+            elif kind is yaml.DocumentStartEvent:
+                if event.version is not None or event.tags:
+                    return None
+                if event.explicit:
+                    begun.append(event.start_mark.index)
                 continue
             elif kind is yaml.AliasEvent:
                 return None
@@ -220,14 +243,14 @@ def _read_values(chunk: str) -> list[dict[str, Any]] | None:
                 continue
             else:
                 items[key], key = value, None
-            if type(value) is dict or type(value) is list:
+            if kind is not yaml.ScalarEvent:
                 around.append(items)
                 items = value
     except (yaml.MarkedYAMLError, ValueError):
         return None
     finally:
         loader.dispose()
-    return documents
+    return documents if begun == starts else None
 
 
 class _StopError(Exception):
@@ -275,7 +298,7 @@ class _Reader:
             del items[name]
         if isinstance(value, dict) and (value or not self.faulty):
             marks = Marks(place, self.keys, self.values)
-            marking = Marking(self.path, self.lines, self.line, "", 0, marks)
+            marking = Marking(self.path, self.lines, self.line, "", marks)
             self.documents.append(Document(self.path, value, self.lines, marking, self.faulty))
         elif value is not None and not self.faulty:
             self._fault((), place, f"expected keys and values such as 'trigger: NAME', found {show(value)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ _DURATION = re.compile(r"(?=[0-9])(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:(
 _LIMIT = re.compile(r"([0-9]+) +per +(\S+)")
 
 
+@lru_cache(maxsize=1_000)  # a rule set has few, and each many times
 def parse_duration(text: str) -> int:
     """Milliseconds of a duration such as `90s` or `3d7h30m`. Raises ValueError with a text for the author."""
     found = _DURATION.fullmatch(text)
@@ -55,6 +57,7 @@ class Limit(Struct, frozen=True):
 ONCE = Limit(1, "ever")
 
 
+@lru_cache(maxsize=1_000)
 def parse_limit(text: str) -> Limit:
     """A limit from `1 per session`, `2 per day`, `3 per 7d` or `once`. Raises ValueError with a text for the author."""
     if text == "once":

@@ -6,12 +6,12 @@ a time; the engine is asked what would come to pass if the user did nothing more
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from handrail.core.actions import CallWebhook
 from handrail.core.arbiter import consider, hold
@@ -142,7 +142,7 @@ def _judge(program: Program, state: State, trigger: Trigger, now: int) -> tuple[
     parts = tuple(_part(each, turn) for each in Expressions().operands(trigger.condition.source))
     whole = _part(trigger.condition, turn)
     if any(part.value is False for part in parts):
-        whole = msgspec.structs.replace(whole, value=False)
+        whole = replace(whole, value=False)
     return whole, parts if len(parts) > 1 else ()
 
 
@@ -169,7 +169,7 @@ def _bounds(program: Program, state: State, trigger: Trigger, block: Block | Non
         told.append(entering.reason)
         yield entering
     for reason, rule, limit, times, part, policy in _alone(program, state, trigger):
-        found = hold(Turn(replace(program, policy=policy), state.fork(), now), part)
+        found = hold(Turn(dataclasses.replace(program, policy=policy), state.fork(), now), part)
         held = found if found is not None and found.reason == reason else None
         told.append(reason)
         yield Bound(
@@ -242,7 +242,7 @@ def _alone(program: Program, state: State, trigger: Trigger) -> Iterator[_Alone]
 def _used(limit: Limit, times: tuple[int, ...], state: State, now: int) -> int:
     """How many of the times the limit counts: the highest limit of its kind that is reached."""
     counts = range(len(times), 0, -1)
-    limits = ((msgspec.structs.replace(limit, count=count),) for count in counts)
+    limits = ((replace(limit, count=count),) for count in counts)
     reached = (each[0].count for each in limits if check_limits(each, times, state, now=now))
     return next(reached, 0)
 

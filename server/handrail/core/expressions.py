@@ -69,6 +69,7 @@ _ANSWERS: dict[str, cel.Type] = {"answers": _T.Map(_T.STRING, _T.DYN)}  # what q
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # Functions whose literals the compiler lets pass and evaluation would refuse, each time; and how to try one.
 _WITH_LITERALS = {"matches": "''.matches(text)", "duration": "duration(text)", "timestamp": "timestamp(text)"}
+_NONE = frozenset[str]()
 VARIABLES = frozenset({*_VARIABLES, *_EVENT_VARIABLES})
 
 # What the library and its bindings raise on data that CEL cannot hold, such as a lone surrogate.
@@ -119,7 +120,7 @@ class Expression:
     """
 
     __slots__ = (
-        *("__weakref__", "_checked", "_closure", "_outline", "_runtime", "_uses", "_wanted"),
+        *("__weakref__", "_checked", "_closure", "_outline", "_runtime", "_uses"),
         *("clock", "counters", "keys", "personas", "reads", "segments", "source"),
     )
 
@@ -134,15 +135,14 @@ class Expression:
             if outline is None
             else [(name, None if key is None else outline.meant(key), at) for name, key, at in checked.uses]
         )
-        variables = {name for name, _, _ in self._uses}
-        self.keys = {name: keys_used(name, self._uses) for name in sorted(variables & MAPS)}
-        self.counters = self.keys.get("user.counters", frozenset())
-        self.segments = frozenset(key for name, key, _ in self._uses if name == "user.segments" and key is not None)
-        self.personas = compared_personas(self.tree) if "user.persona" in variables else frozenset()
-        self.clock = None if variables.isdisjoint(GROWING) else read_clock(self.tree)
-        entries = {f"{name}.{key}" for name, key, _ in self._uses if key is not None and name in MAPS}
-        self.reads = frozenset(variables | entries)
-        self._wanted = tuple((name, self.keys.get(name)) for name in sorted(variables))
+        variables = checked.variables
+        self.keys = {name: keys_used(name, self._uses) for name in variables if name in MAPS}
+        self.counters = self.keys.get("user.counters", _NONE)
+        self.segments = frozenset([key for name, key, _ in self._uses if name == "user.segments" and key is not None])
+        self.personas = compared_personas(self.tree) if "user.persona" in variables else _NONE
+        self.clock = None if GROWING.keys().isdisjoint(variables) else read_clock(self.tree)
+        entries = [f"{name}.{key}" for name, key, _ in self._uses if key is not None and name in MAPS]
+        self.reads = frozenset((*variables, *entries))
 
     @property
     def kind(self) -> str:
@@ -222,7 +222,8 @@ class Expression:
     def _evaluate(self, scope: Scope) -> Any:
         """The library's value, or the text of what kept it from evaluating."""
         data: dict[str, object] = {}
-        for name, keys in self._wanted:
+        for name in self._checked.variables:
+            keys = self.keys.get(name)
             value = scope.variable(name, keys)
             # The library converts all it is given: of a map, give it only what can be looked at.
             if keys is not None and isinstance(value, Mapping):
@@ -268,26 +269,29 @@ class _Runtime:
 
 class _Checked(Struct, frozen=True):
     """What the compiler tells of a source without faults, or of the outline of many: the syntax tree, the name of its
-    type, and what is read off the tree. Where it is `plain` there is nothing in it that the compiler should not have
-    let pass. The library goes through a map in another order in each process; what comes `unordered` of it is put in
-    order."""
+    type, and what is read off the tree; `variables` are the names in `uses`, sorted. Where it is `plain` there is
+    nothing in it that the compiler should not have let pass. The library goes through a map in another order in each
+    process; what comes `unordered` of it is put in order."""
 
     tree: Node
     kind: str
     plain: bool
     unordered: bool
     uses: list[Use]
+    variables: tuple[str, ...]
 
 
 def _check(runtime: _Runtime, names: Iterable[str]) -> _Checked:
     """Raises RuntimeError with every fault of the source."""
     tree = parse_tree(runtime.compiled.serialize())
+    uses = list(uses_of(tree, frozenset(names)))
     return _Checked(
         tree,
         kind=runtime.compiled.return_type().name(),
         plain=not any(node.kind == "loop" or node.name in _WITH_LITERALS for node in tree.walk()),
         unordered=tree.kind == "loop" and tree.parts[0].name in MAPS and tree.parts[1].kind == "list",
-        uses=list(uses_of(tree, frozenset(names))),
+        uses=uses,
+        variables=tuple(sorted({name for name, _, _ in uses})),
     )
 
 

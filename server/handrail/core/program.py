@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from handrail.core.actions import Action, CallWebhook, ShowPrompt, WithdrawPrompt
 from handrail.core.counters import Counter
 from handrail.core.durations import Limit
@@ -27,16 +29,14 @@ from handrail.core.webhooks import Webhook
 Key = TypeVar("Key", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """An event that ends what a trigger waits for: its pending waits and its begun sequences."""
 
     trigger: str
     where: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(Struct, frozen=True):
     """A rule. `rank` sorts: priority first, then the order of files and documents; `rule` is its fingerprint.
 
     `on_change` is what becomes of pending waits when the rule changes: finish, restart or cancel.
@@ -89,8 +89,7 @@ class Trigger:
 Spans = tuple[tuple[int, Trigger], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Struct, frozen=True):
     name: str
     condition: Expression | None
 

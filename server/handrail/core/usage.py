@@ -57,5 +57,5 @@ def _compared(tree: Node) -> Iterator[str]:
 
 def keys_used(name: str, uses: list[Use]) -> frozenset[str] | None:
     """The constant keys at which a map is read; None where one is computed."""
-    keys = {key for variable, key, _ in uses if variable == name}
-    return None if None in keys else frozenset(key for key in keys if key is not None)
+    keys = [key for variable, key, _ in uses if variable == name]
+    return None if None in keys else frozenset([key for key in keys if key is not None])

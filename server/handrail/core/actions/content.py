@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.scope import Occurrence
@@ -24,8 +24,7 @@ class ContentThen(Shape):
         return FillSlot(self.content.slot, self.content.message)
 
 
-@dataclass(frozen=True, slots=True)
-class FillSlot:
+class FillSlot(Struct, frozen=True):
     slot: str
     message: str | None
 

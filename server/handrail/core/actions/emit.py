@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from pydantic import Field
 
 from handrail.core.actions.set import compile_values, values
@@ -31,8 +31,7 @@ class EmitThen(Shape):
         return EmitEvent(self.emit.event, self.emit.properties, computed)
 
 
-@dataclass(frozen=True, slots=True)
-class EmitEvent:
+class EmitEvent(Struct, frozen=True):
     event: str
     written: dict[str, Any]
     computed: dict[str, Expression]

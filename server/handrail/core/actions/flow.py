@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler, resolve_flow
 from handrail.core.scope import Occurrence
@@ -19,8 +19,7 @@ class FlowThen(Shape):
         return ChooseFlow(self.flow, flow, variant)
 
 
-@dataclass(frozen=True, slots=True)
-class ChooseFlow:
+class ChooseFlow(Struct, frozen=True):
     """`written` is what the author wrote; `flow` and `variant` what it names."""
 
     written: str

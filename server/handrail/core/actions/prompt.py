@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.scope import Occurrence
@@ -18,8 +18,7 @@ class PromptThen(Shape):
         return ShowPrompt(self.prompt)
 
 
-@dataclass(frozen=True, slots=True)
-class ShowPrompt:
+class ShowPrompt(Struct, frozen=True):
     message: str
 
     def run(self, turn: Turn, trigger: str, occurrence: Occurrence) -> None:

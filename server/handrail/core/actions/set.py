@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.expressions import Expression
@@ -20,8 +21,7 @@ class SetThen(Shape):
         return SetTraits(self.set, compile_values(self.set, compiler.below("set")))
 
 
-@dataclass(frozen=True, slots=True)
-class SetTraits:
+class SetTraits(Struct, frozen=True):
     written: dict[str, Any]
     computed: dict[str, Expression]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
@@ -23,8 +23,7 @@ class WebhookThen(Shape):
         return CallWebhook(self.webhook, self.data, compiler.value_template(self.data, "data"))
 
 
-@dataclass(frozen=True, slots=True)
-class CallWebhook:
+class CallWebhook(Struct, frozen=True):
     webhook: str
     written: dict[str, Any]
     data: Nested

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.scope import Occurrence
@@ -18,8 +18,7 @@ class WithdrawThen(Shape):
         return WithdrawPrompt(self.withdraw)
 
 
-@dataclass(frozen=True, slots=True)
-class WithdrawPrompt:
+class WithdrawPrompt(Struct, frozen=True):
     message: str
 
     def run(self, turn: Turn, trigger: str, occurrence: Occurrence) -> None:

@@ -22,17 +22,18 @@ _COUNTERS = "user.counters."
 
 
 class Reading(NamedTuple):
-    """A dotted name that a condition or text reads, with where it stands."""
+    """A dotted name that a condition or text reads."""
 
-    use: Use
+    document: Document
+    path: Path
+    what: Expression | Template
     name: str
-    line: int
-    column: int
 
     def problem(self, message: str) -> Problem:
-        document, path, what = self.use
-        source = what.source if isinstance(what, Expression | Template) else ""
-        return document.problem(document.inner_place(path, source, self.line, self.column), message, severity="warning")
+        what = self.what
+        line, column = what.places[self.name] if isinstance(what, Expression) else what.place(self.name)
+        place = self.document.inner_place(self.path, what.source, line, column)
+        return self.document.problem(place, message, severity="warning")
 
 
 def absent_fields(written: Written) -> Iterator[Problem]:
@@ -42,20 +43,21 @@ def absent_fields(written: Written) -> Iterator[Problem]:
             if reading.name.startswith(_COUNTERS):
                 yield from _no_counter(reading, written)
             else:
-                yield from _no_property(reading, _events(use.document, use.path, seen))
+                yield from _no_property(reading, _events(reading.document, reading.path, seen))
 
 
 def _readings(use: Use) -> Iterator[Reading]:
-    match use.what:
-        case Expression(keys=keys, places=places):
-            for key in sorted(keys.get("event.properties") or ()):
-                yield Reading(use, f"{_PROPERTIES}{key}", *places[f"{_PROPERTIES}{key}"])
-        case Template() as template:
-            names = [name for name in template.reads if name.startswith((_PROPERTIES, _COUNTERS))]
-            yield from (Reading(use, name, *template.place(name)) for name in sorted(names))
-        case nested:
-            for inner, template in templates_in(nested.value):
-                yield from _readings(Use(use.document, (*use.path, *inner), template))
+    document, path, what = use
+    if isinstance(what, Expression):
+        for key in sorted(what.keys.get("event.properties") or ()):
+            yield Reading(document, path, what, f"{_PROPERTIES}{key}")
+    elif isinstance(what, Template):
+        for name in sorted(what.reads):
+            if name.startswith((_PROPERTIES, _COUNTERS)):
+                yield Reading(document, path, what, name)
+    else:
+        for inner, template in templates_in(what.value):
+            yield from _readings(Use(document, (*path, *inner), template))
 
 
 def _no_counter(reading: Reading, written: Written) -> Iterator[Problem]:

@@ -66,6 +66,8 @@ def _no_change(hook: Hook, constant: dict[str, bool | None]) -> Iterator[Flaw]:
 
 def _cut_off(trigger: Trigger) -> Iterator[Flaw]:
     """A sequence whose later step is an event that also cancels it: the cancelling comes first."""
+    if not trigger.cancels:
+        return
     waited = {
         (step.wakes[0], step.where) for hook in trigger.hooks if isinstance(hook, OnSequence) for step in hook.steps[1:]
     }

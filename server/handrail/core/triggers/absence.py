@@ -11,8 +11,8 @@ without `for`, if none ever came.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
 
+from msgspec import Struct
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
@@ -63,8 +63,7 @@ def _both(one: OnEvent, other: OnEvent) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*one.wakes, *other.wakes)))
 
 
-@dataclass(frozen=True, slots=True)
-class OnAbsence:
+class OnAbsence(Struct, frozen=True):
     """`index` is the hook's place among the trigger's `when`s, `rule` the trigger's fingerprint."""
 
     wakes: tuple[str, ...]
@@ -135,8 +134,7 @@ class OnAbsence:
         turn.state.waits = tuple(each for each in turn.state.waits if each is not wait)
 
 
-@dataclass(frozen=True, slots=True)
-class OnUnprepared:
+class OnUnprepared(Struct, frozen=True):
     """`name` is where the times of `of` are remembered: the latest ones, or without `within` the first."""
 
     wakes: tuple[str, ...]

@@ -3,7 +3,7 @@ soon as both hold. Kept sorted by length, as idle triggers are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.durations import Duration
@@ -21,8 +21,7 @@ class AwayWhen(Shape):
         return OnAway((), self.away)
 
 
-@dataclass(frozen=True, slots=True)
-class OnAway:
+class OnAway(Struct, frozen=True):
     wakes: tuple[str, ...]
     span: int
 

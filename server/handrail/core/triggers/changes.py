@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.scope import Occurrence
@@ -19,8 +19,7 @@ class ChangesWhen(Shape):
         return OnChange((f"changes:{self.changes}",))
 
 
-@dataclass(frozen=True, slots=True)
-class OnChange:
+class OnChange(Struct, frozen=True):
     wakes: tuple[str, ...]
 
     def wake(self, turn: Turn, occurrence: Occurrence) -> bool:

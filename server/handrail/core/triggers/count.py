@@ -7,8 +7,7 @@ latest matter, and it comes when the oldest of those leaves the window.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
@@ -43,8 +42,7 @@ class CountWhen(Shape):
         return OnFall((f"event:{count.event}",), counter, count.at_most, count.within or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class OnCount:
+class OnCount(Struct, frozen=True):
     wakes: tuple[str, ...]
     counter: Counter
     at_least: int
@@ -56,8 +54,7 @@ class OnCount:
         return before < self.at_least <= total(self.counter, turn.state, now=turn.now)
 
 
-@dataclass(frozen=True, slots=True)
-class OnFall:
+class OnFall(Struct, frozen=True):
     """Its tally holds the latest `at_most` + 1 events (distinct: values): one that is full waits to fall."""
 
     wakes: tuple[str, ...]

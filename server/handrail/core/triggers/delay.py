@@ -5,8 +5,7 @@ Each qualifying event arms a wait of its own; the trigger's `if` is judged when 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
@@ -40,8 +39,7 @@ class DelayWhen(Shape):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OnDelay:
+class OnDelay(Struct, frozen=True):
     """`index` is the hook's place among the trigger's `when`s, `rule` the trigger's fingerprint."""
 
     wakes: tuple[str, ...]

@@ -5,8 +5,7 @@ The program keeps the lengths of each step sorted, so the next deadline is one l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
@@ -30,8 +29,7 @@ class DwellWhen(Shape):
         return OnDwell((), self.dwell.span, self.dwell.step)
 
 
-@dataclass(frozen=True, slots=True)
-class OnDwell:
+class OnDwell(Struct, frozen=True):
     wakes: tuple[str, ...]
     span: int
     step: str

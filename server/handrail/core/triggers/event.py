@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.expressions import Expression
@@ -19,8 +19,7 @@ class EventWhen(Shape):
         return OnEvent((f"event:{self.event}",), compiler.condition(self.where, "where"))
 
 
-@dataclass(frozen=True, slots=True)
-class OnEvent:
+class OnEvent(Struct, frozen=True):
     wakes: tuple[str, ...]
     where: Expression | None
 

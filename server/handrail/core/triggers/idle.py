@@ -8,9 +8,9 @@ next deadline is a look-up or two however many there are. Each comes to pass onc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
@@ -37,8 +37,7 @@ class IdleWhen(Shape):
         return OnIdle((), span, (shape and shape.step) or "", shape is not None and shape.hidden == "count")
 
 
-@dataclass(frozen=True, slots=True)
-class OnIdle:
+class OnIdle(Struct, frozen=True):
     """`step` is empty where it may be any; `hidden` whether hidden tabs count as readers."""
 
     wakes: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.durations import Duration
@@ -24,8 +24,7 @@ class ReturnsWhen(Shape):
         return OnReturn(("returns",), self.returns.after)
 
 
-@dataclass(frozen=True, slots=True)
-class OnReturn:
+class OnReturn(Struct, frozen=True):
     wakes: tuple[str, ...]
     after: int
 

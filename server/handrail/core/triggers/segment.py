@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.scope import Occurrence
@@ -26,8 +26,7 @@ class LeavesWhen(Shape):
         return OnSegment((f"leaves:{self.leaves}",))
 
 
-@dataclass(frozen=True, slots=True)
-class OnSegment:
+class OnSegment(Struct, frozen=True):
     wakes: tuple[str, ...]
 
     def wake(self, turn: Turn, occurrence: Occurrence) -> bool:

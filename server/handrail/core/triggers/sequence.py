@@ -7,9 +7,9 @@ that came before it, so matches do not overlap; an event is one step at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
 from pydantic import Field
 
 from handrail.core.compiler import Compiler
@@ -59,8 +59,7 @@ class Attempt(NamedTuple):
 NONE = Attempt(-1, -1, -1)  # no attempt has come that far
 
 
-@dataclass(frozen=True, slots=True)
-class OnSequence:
+class OnSequence(Struct, frozen=True):
     """`name` is where its attempts are remembered: for each place but the last, the three integers of an Attempt."""
 
     wakes: tuple[str, ...]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from handrail.core.compiler import Compiler
 from handrail.core.scope import Occurrence
@@ -18,8 +19,7 @@ class SessionWhen(Shape):
         return OnSession((f"event:session_{self.session}",))
 
 
-@dataclass(frozen=True, slots=True)
-class OnSession:
+class OnSession(Struct, frozen=True):
     wakes: tuple[str, ...]
 
     def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
