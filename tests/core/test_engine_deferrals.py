@@ -278,6 +278,31 @@ def test_a_window_that_opens_within_the_span_is_waited_for() -> None:
     assert play.wait("8m") == ["prompt other"]
 
 
+def test_of_two_caps_both_are_waited_for_at_once_and_one_without_end_is_not() -> None:
+    play = blocked(policy="prompts: {limit: [1 per 2m, 1 per 8m]}")
+    play.track("prompt_dismissed", message="help")
+    assert play.wait("8m") == ["prompt other"]
+    assert play.held_back() == ["q: cap"], "not held back once more after two minutes"
+    play = blocked(policy="prompts: {limit: 1 per 2m}\nbudget: 1 per 8m")
+    play.track("prompt_dismissed", message="help")
+    assert play.wait("8m") == ["prompt other"]
+    assert play.held_back() == ["q: cap"]
+    for policy in ("prompts: {limit: [1 per 2m, 1 per session]}", "prompts: {limit: 1 per 2m}\nbudget: 1 per session"):
+        play = blocked(policy=policy)
+        assert (play.state.waits, play.wait("10m"), play.held_back()) == ((), [], ["q: cap"])
+
+
+def test_what_may_preempt_takes_the_screen_from_what_came_there_meanwhile() -> None:
+    low = "trigger: s\nwhen: {event: other}\nthen: [{withdraw: help}, {prompt: other}]\npriority: low\n---\n"
+    urgent = prompting(DEFER, "preempt: true", "priority: high", name="q", on="now")
+    play = Play(rules(prompting("priority: high"), urgent, low))
+    play.track("go")
+    assert play.track("now") == []
+    assert play.track("other") == ["withdraw help", "prompt other", "prompt help"]
+    assert play.state.prompt is not None
+    assert play.state.prompt.prompt.trigger == "q"
+
+
 def test_of_two_that_wait_for_the_screen_the_higher_comes_first_and_the_other_after_it() -> None:
     waiting = (
         prompting(DEFER, name="q", on="now"),
