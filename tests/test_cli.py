@@ -146,6 +146,14 @@ def test_check_reads_the_tests_of_faulty_rules_too(folder: Path) -> None:
     ]
 
 
+def test_check_of_one_file_does_not_speak_of_parts_that_others_may_use(folder: Path) -> None:
+    (folder / "rules" / "later.yaml").write_text("message: later\nkind: toast\nlocales: {german: {title: x}}\n")
+    whole, one = (handrail(folder, "check", path).stdout for path in ("rules", "rules/later.yaml"))
+    assert "rules/later.yaml:1:10: warning: nothing shows this message" in whole
+    assert one.startswith("rules/later.yaml:3:11: warning: 'german' is no language tag")
+    assert "nothing shows" not in one
+
+
 def test_check_of_an_empty_folder_says_so(folder: Path) -> None:
     (folder / "none").mkdir()
     done = handrail(folder, "check", "none")

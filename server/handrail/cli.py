@@ -109,7 +109,7 @@ def run_tests(
     loaded = load_sources(read_sources(rules if rules.is_dir() else rules.parent), os.environ)
     scenarios, faults = _tests(rules, loaded.program)
     _print_problems((*loaded.problems, *faults), "text")
-    if loaded.program is None or faults:
+    if loaded.program is None or any(fault.severity == "error" for fault in faults):
         raise typer.Exit(1)
     results = [run(loaded.program, scenario) for scenario in scenarios]
     for result in results:

@@ -362,6 +362,28 @@ FIELDS = {
         + "title: '{{ user.counters.imports }}'\n---\n"
         + "counter: imports\nof: x\n",
     ),
+    "the event of a change of persona": (
+        trigger("{changes: persona}", "if: event.properties.trait == 'a'"),
+        "3:5: event.properties.trait is never there: the event is persona_changed {from, to}",
+        trigger("{changes: persona}", "if: event.name == 'persona_changed' && event.properties.to == 'a'"),
+    ),
+    "the event of a count that falls": (
+        trigger("{count: {event: a, at_most: 1, within: 7d}}", "if: event.properties.plan == 'a'"),
+        "3:5: event.properties.plan is never there: the event is count_fell {count}",
+        trigger("{count: {event: a, at_most: 1, within: 7d}}", "if: event.name == 'count_fell'"),
+    ),
+    "a key of entries that one of the events has not": (
+        trigger("[{event: a}, {idle: 1m}]", "reentry: {max: 1, key: event.properties.order}"),
+        "3:24: event.properties.order is never there: the event is idle {for_s}",
+        trigger("[{event: a}, {idle: 1m}]", "reentry: {max: 1, key: \"has(event.properties.order) ? 'a' : 'b'\"}"),
+    ),
+    "a key that one event of a pattern has not": (
+        trigger(
+            "{absence: {after: {event: session_started}, of: {event: saved}, for: 1h, key: event.properties.project}}"
+        ),
+        "2:85: event.properties.project is never there: the event is session_started {session, number}",
+        trigger("{absence: {after: {event: opened}, of: {event: saved}, for: 1h, key: event.properties.project}}"),
+    ),
     "what an event has not": (
         trigger("{event: a}", then="{prompt: hi}") + HI + "title: '{{ event.plan }}'",
         "7:12: 'event' has no field 'plan', so this is always empty; did you mean 'event.properties.plan'?",
@@ -421,7 +443,9 @@ def test_the_properties_of_the_servers_own_events_are_these() -> None:
         "away": "{away: 2h}",
         "dwelt": "{dwell: {step: x, for: 10s}}",
         "returned": "{returns: {after: 1h}}",
+        "count_fell": "{count: {event: report, at_most: 0, within: 1h}}",
         "trait_changed": "{changes: traits.plan}",
+        "persona_changed": "{changes: persona}",
         "segment_entered": "{enters: pro}",
         "segment_left": "{leaves: pro}",
         "session_started": "{session: started}",
@@ -431,9 +455,11 @@ def test_the_properties_of_the_servers_own_events_are_these() -> None:
     play = Play(
         together(
             segment("user.traits.plan == 'pro'", "pro"),
+            "persona: paying\nif: user.traits.plan == 'pro'\n",
             *(trigger(when, then=seen % name, name=name) for name, when in whens.items()),
         )
     )
+    play.track("report")
     play.track("step_viewed", step="x")
     play.identify(plan="pro")
     play.identify(plan="solo")

@@ -201,7 +201,7 @@ def fault(text: str) -> str:
         ("trigger: t\nwhen: {returns: {after: 0s}}\nthen: [{set: {a: 1}}]", "2:25: returns needs a gap longer"),
         (
             "trigger: t\nwhen: {changes: plan}\nthen: [{set: {a: 1}}]",
-            "2:17: expected traits.NAME or persona, found 'plan'",
+            "2:17: expected traits.NAME or persona, found 'plan'; did you mean 'traits.plan'?",
         ),
         ("trigger: t\nwhen: []\nthen: [{set: {a: 1}}]", "2:7: when needs at least one of event, count"),
         ("trigger: t\nwhen: {session: begun}\nthen: [{set: {a: 1}}]", "2:17: session: expected one of started, ended"),
@@ -248,7 +248,7 @@ def fault(text: str) -> str:
         ),
         (
             "trigger: t\nwhen: {sequence: {steps: [{event: a}]}}\nthen: [{set: {a: 1}}]",
-            "2:26: sequence.steps: expected a list of at least 2",
+            "2:26: sequence.steps: expected a list of at least 2, found a list of 1",
         ),
         (
             "trigger: t\nwhen: {sequence: {steps: [{event: a}, {event: b}], contiguity: loose}}\nthen: [{set: {a: 1}}]",

@@ -66,10 +66,13 @@ class Work:
             self.files.popitem()
 
 
-def load(sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
+def load(
+    sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work | None = None, whole: bool = True
+) -> Loaded:
     """Compile rule files given as path -> text. `environ` resolves `${NAME}` in webhooks.
 
-    With the work of an earlier loading only what changed is done, and the outcome is the same.
+    With the work of an earlier loading only what changed is done, and the outcome is the same. Where these files are
+    not the `whole` of the rules, nothing is said of parts that only others may use.
     """
     files = {path: _read(path, sources[path], before) for path in sorted(sources)}
     problems = [problem for file in files.values() for problem in file.problems]
@@ -87,7 +90,7 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work
     program = _assemble(parts, segments, version_of(sources))
     # Only now: what a fault hides would make other parts look useless.
     uses = [use for compiled in work.files.values() for use in compiled.uses]
-    problems.extend(advise(Written(program, places, uses)))
+    problems.extend(advise(Written(program, places, uses), whole=whole))
     return Loaded(program, tuple(sorted(problems)), work)
 
 
