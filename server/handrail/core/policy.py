@@ -52,7 +52,7 @@ class QuietShape(Shape):
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if self.start == self.end:
-            raise ValueError("quiet_hours: 'from' and 'to' are the same time: leave quiet_hours out for none")
+            raise ValueError("'from' and 'to' are the same time: leave quiet_hours out for none")
         return self
 
 
