@@ -395,6 +395,50 @@ FIELDS = {
         trigger("{event: a}", then="{webhook: mail}") + MAIL + "body: {text: '{{ user.session.events }}'}",
     ),
 }
+SURVEY = "survey: goals\nquestions: [{id: goal, ask: Why?, choose: [teamwork, reports], sets: goals}]\n"
+NAMES = {
+    "a flow": (
+        together(trigger("{event: a}", "if: user.sessions > 1 && user.flow.id == 'tuor'"), FLOWS),
+        "3:26: no flow is named 'tuor'; did you mean 'tour'?",
+        together(trigger("{event: a}", "if: user.flow.id in ['', 'tour'] && user.traits.flow == 'tuor'"), FLOWS),
+    ),
+    "a variant": (
+        together(trigger("{event: a}", "if: user.flow.variant == 'short'"), FLOWS),
+        "3:5: no variant is named 'short'",
+        together(trigger("{event: a}", "if: user.flow.variant == ''"), FLOWS),
+    ),
+    "a step": (
+        together(trigger("{event: step_viewed, where: event.properties.step == 'profil'}"), FLOWS),
+        "2:35: no step is named 'profil'; did you mean 'profile'?",
+        together(trigger("{event: opened, where: event.properties.step == 'profil'}"), FLOWS),
+    ),
+    "what became of a step": (
+        together(trigger("{event: a}", "if: user.steps.profil == 'viewed' || user.steps.billing == 'viewed'"), FLOWS),
+        "3:5: no step is named 'profil'; did you mean 'profile'?",
+        together(trigger("{event: a}", "if: user.steps.billing == 'viewed' || user.steps.profile2 == 'viewed'"), FLOWS),
+    ),
+    "a message": (
+        trigger("{event: prompt_dismissed, where: event.properties.message == 'ho'}", then="{prompt: hi}") + HI,
+        "2:40: no message is named 'ho'",
+        trigger("[{event: prompt_dismissed}, {event: a}]", "if: event.properties.message == 'ho'", then="{prompt: hi}")
+        + HI,
+    ),
+    "a survey": (
+        together(trigger("{event: survey_answered}", "if: event.properties.survey == 'gaols'"), SURVEY),
+        "3:5: no survey is named 'gaols'; did you mean 'goals'?",
+        together(trigger("{event: survey_answered}", "if: event.properties.survey == 'nps'"), SURVEY),
+    ),
+    "a question": (
+        together(trigger("{event: survey_answered, where: event.properties.answers.goel == 'x'}"), SURVEY),
+        "2:39: no question is named 'goel'; did you mean 'goal'?",
+        together(trigger("{event: survey_answered, where: event.properties.answers.goal == 'x'}"), SURVEY),
+    ),
+    "a goal": (
+        together(segment("'teamwrok' in user.goals"), SURVEY),
+        "2:20: no goal is named 'teamwrok'; did you mean 'teamwork'?",
+        together(segment("'growth' in user.goals || 'reports' in user.goals"), SURVEY),
+    ),
+}
 CASES = {
     f"{kind}: {name}": case
     for kind, cases in {
@@ -404,6 +448,7 @@ CASES = {
         "cap": CAPS,
         "unused": UNUSED,
         "field": FIELDS,
+        "name": NAMES,
     }.items()
     for name, case in cases.items()
 }

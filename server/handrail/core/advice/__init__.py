@@ -11,6 +11,7 @@ from handrail.core.advice.caps import void_caps
 from handrail.core.advice.conditions import never_true
 from handrail.core.advice.fields import absent_fields
 from handrail.core.advice.loops import endless_loops
+from handrail.core.advice.names import unknown_names
 from handrail.core.advice.reach import never_woken
 from handrail.core.advice.unused import unasked_surveys, unused_parts
 from handrail.core.advice.words import unread_words
@@ -25,5 +26,5 @@ def advise(written: Written, *, whole: bool = True) -> Iterator[Problem]:
     for look in (never_woken, never_true, endless_loops, void_caps, unread_words, absent_fields):
         yield from look(written)
     yield from unasked_surveys(written)
-    if whole:
-        yield from unused_parts(written)
+    for look in (unused_parts, unknown_names) if whole else ():
+        yield from look(written)
