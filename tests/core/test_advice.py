@@ -8,6 +8,7 @@ import pytest
 from plays import Play
 
 from handrail.core.advice.happenings import PROPERTIES
+from handrail.core.advice.names import MOST
 from handrail.core.rules import load
 
 HI = "---\nmessage: hi\nkind: toast\n"
@@ -465,6 +466,14 @@ def test_a_segment_for_nobody_is_told_where_it_stands_and_where_it_is_waited_for
         "2:16: never comes true: nobody is ever in the segment 's'",
         "6:5: user.locale cannot be == 'de' and == 'en' at once, so nobody is ever in the segment",
     ]
+
+
+def test_of_very_many_unknown_names_only_the_first_are_compared() -> None:
+    def viewed(first: str) -> str:
+        steps = [f"profil{first}{second}" for second in "abcdefghijklmnopqrstuvwxyz"]
+        return trigger("{event: step_viewed}", f'if: "event.properties.step in {steps}"', name=f"t{first}")
+
+    assert len(warnings(together(*map(viewed, "abcde"), FLOWS))) == MOST < 5 * 26
 
 
 def test_nothing_is_advised_while_there_are_faults() -> None:

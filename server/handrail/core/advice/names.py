@@ -31,6 +31,7 @@ _NAMING: dict[str, tuple[str, Collection[str]]] = {
 # Pages may have others than the rules name: only near misses count.
 _OPEN = ("goal", "step", "survey", "question")
 _READ = frozenset({*_NAMING, "user.steps", _ANSWERS})
+MOST = 100  # names that are none and are looked at; where there are more, it is not by slips
 _DIGITS = re.compile("[0-9]")
 
 
@@ -77,15 +78,14 @@ class _Known:
 
     def complaint(self, naming: Naming) -> str:
         key = naming.kind, naming.name
+        if naming.name in self.names[naming.kind] or not naming.name:
+            return ""
         if key not in self._told:
-            self._told[key] = self._complain(*key)
+            self._told[key] = self._complain(*key) if len(self._told) < MOST else ""
         return self._told[key]
 
     def _complain(self, kind: str, name: str) -> str:
-        names = self.names[kind]
-        if name in names or not name:
-            return ""
-        close = nearest(name, names, cutoff=0.75)
+        close = nearest(name, self.names[kind], cutoff=0.75)
         if kind in _OPEN and (close is None or _DIGITS.sub("", close) == _DIGITS.sub("", name)):
             return ""
         return f"no {kind} is named '{name}'" + (f"; did you mean '{close}'?" if close else "")
