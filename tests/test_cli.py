@@ -214,6 +214,12 @@ def test_a_wrong_call_is_two_and_one_clear_word(folder: Path, call: list[str]) -
 # --- serve ----------------------------------------------------------------------------------------------------------
 
 
+def test_help_says_of_every_command_in_full_what_it_does(folder: Path) -> None:
+    told = handrail(folder, "--help").stdout
+    assert "check    Check rule files: every problem, with its place." in told
+    assert "..." not in told.partition("Commands:")[2]
+
+
 def test_help_lists_the_settings(folder: Path) -> None:
     shown = handrail(folder, "serve", "--help").stdout
     for name in ("HANDRAIL_REDIS_URL", "HANDRAIL_CLIENT_SECRET", "HANDRAIL_ORIGINS", "--workers"):

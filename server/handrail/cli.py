@@ -79,7 +79,7 @@ def child() -> Any:
     return serving.make_child(Settings.from_environ(os.environ), os.environ)
 
 
-@cli.command()
+@cli.command(short_help="Check rule files: every problem, with its place.")
 def check(
     rules: Annotated[Path, typer.Argument(help="A folder of rule files, or one file.", exists=True)],
     format_: Annotated[Format, typer.Option("--format", help="How to print what was found.")] = "text",
@@ -126,7 +126,7 @@ def schema() -> None:
     typer.echo(json.dumps(rule_schema(), indent=2, ensure_ascii=False))
 
 
-@cli.command()
+@cli.command(short_help="Say why a trigger did or did not fire for a user.")
 def explain(
     user: Annotated[str, typer.Argument(help="The user's id.")],
     trigger: Annotated[str, typer.Argument(help="The trigger's name.")],
@@ -149,7 +149,7 @@ def explain(
         typer.echo(line)
 
 
-@cli.command()
+@cli.command(short_help="Put recorded events through a rule set.")
 def replay(
     rules: Annotated[Path, typer.Argument(help="A folder of rule files, or one file.", exists=True)],
     archive: Annotated[Path, typer.Argument(help="A file or folder of JSON Lines, gzip or not; - is standard input.")],
