@@ -147,6 +147,14 @@ def test_check_reads_the_tests_of_faulty_rules_too(folder: Path) -> None:
     ]
 
 
+def test_check_of_one_file_does_not_speak_of_parts_that_others_may_use(folder: Path) -> None:
+    (folder / "rules" / "later.yaml").write_text("message: later\nkind: toast\nlocales: {german: {title: x}}\n")
+    whole, one = (handrail(folder, "check", path).stdout for path in ("rules", "rules/later.yaml"))
+    assert "rules/later.yaml:1:10: warning: nothing shows this message" in whole
+    assert one.startswith("rules/later.yaml:3:11: warning: 'german' is no language tag")
+    assert "nothing shows" not in one
+
+
 def test_check_of_an_empty_folder_says_so(folder: Path) -> None:
     (folder / "none").mkdir()
     done = handrail(folder, "check", "none")
@@ -205,6 +213,12 @@ def test_a_wrong_call_is_two_and_one_clear_word(folder: Path, call: list[str]) -
 
 
 # --- serve ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_says_of_every_command_in_full_what_it_does(folder: Path) -> None:
+    told = handrail(folder, "--help").stdout
+    assert "check    Check rule files: every problem, with its place." in told
+    assert "..." not in told.partition("Commands:")[2]
 
 
 def test_help_lists_the_settings(folder: Path) -> None:

@@ -80,7 +80,7 @@ def child() -> Any:
     return serving.make_child(Settings.from_environ(os.environ), os.environ)
 
 
-@cli.command()
+@cli.command(short_help="Check rule files: every problem, with its place.")
 def check(
     rules: Annotated[Path, typer.Argument(help="A folder of rule files, or one file.", exists=True)],
     format_: Annotated[Format, typer.Option("--format", help="How to print what was found.")] = "text",
@@ -110,7 +110,7 @@ def run_tests(
     loaded = load_sources(read_sources(rules if rules.is_dir() else rules.parent), os.environ)
     scenarios, faults = _tests(rules, loaded.program)
     _print_problems((*loaded.problems, *faults), "text")
-    if loaded.program is None or faults:
+    if loaded.program is None or any(fault.severity == "error" for fault in faults):
         raise typer.Exit(1)
     results = [run(loaded.program, scenario) for scenario in scenarios]
     for result in results:
@@ -127,7 +127,7 @@ def schema() -> None:
     typer.echo(json.dumps(rule_schema(), indent=2, ensure_ascii=False))
 
 
-@cli.command()
+@cli.command(short_help="Say why a trigger did or did not fire for a user.")
 def explain(
     user: Annotated[str, typer.Argument(help="The user's id.")],
     trigger: Annotated[str, typer.Argument(help="The trigger's name.")],
@@ -150,7 +150,7 @@ def explain(
         typer.echo(line)
 
 
-@cli.command()
+@cli.command(short_help="Show events and what was decided on them.")
 def tail(
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
     since: Annotated[str, typer.Option(help="How far back to begin, as 30m or 7d.")] = "0s",
@@ -172,7 +172,7 @@ def tail(
                 _print_line(line, format_)
 
 
-@cli.command()
+@cli.command(short_help="Put recorded events through a rule set.")
 def replay(
     rules: Annotated[Path, typer.Argument(help="A folder of rule files, or one file.", exists=True)],
     archive: Annotated[Path, typer.Argument(help="A file or folder of JSON Lines, gzip or not; - is standard input.")],

@@ -35,10 +35,11 @@ _log = structlog.get_logger("handrail.rules")
 
 class Sources(Struct, frozen=True):
     """Rule files as text, by the path to show; `unreadable` tells of those that were not read, and whether that is a
-    fault."""
+    fault. They are the `whole` of the rules, unless a single file was asked for."""
 
     texts: dict[str, str]
     unreadable: tuple[Problem, ...] = ()
+    whole: bool = True
 
     @property
     def version(self) -> str:
@@ -139,7 +140,7 @@ def read_sources(folder: Path) -> Sources:
     faults: list[OSError] = []
     read = _read_files({_shown(path): path for path in rule_files(folder, faults.append)})
     gone = [fault for fault in faults if not isinstance(fault, FileNotFoundError) or Path(fault.filename) == folder]
-    return Sources(read.texts, (*read.unreadable, *map(_unlisted, gone), *_misnamed(folder)))
+    return Sources(read.texts, (*read.unreadable, *map(_unlisted, gone), *_misnamed(folder)), not folder.is_file())
 
 
 def read_tests(folder: Path) -> Sources:
@@ -206,7 +207,7 @@ def tests_of(folder: Path) -> list[Path]:
 def load_sources(sources: Sources, environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
     """The program, or the problems. An unreadable file is a fault like any other."""
     with _without_collection():
-        loaded = load(sources.texts, environ, before=before)
+        loaded = load(sources.texts, environ, before=before, whole=sources.whole)
         if loaded.work and loaded.work.made >= MANY:
             gc.freeze()
     faulty = any(problem.severity == "error" for problem in sources.unreadable)

@@ -8,6 +8,7 @@ import pytest
 from plays import Play
 
 from handrail.core.advice.happenings import PROPERTIES
+from handrail.core.advice.names import MOST
 from handrail.core.rules import load
 
 HI = "---\nmessage: hi\nkind: toast\n"
@@ -362,6 +363,28 @@ FIELDS = {
         + "title: '{{ user.counters.imports }}'\n---\n"
         + "counter: imports\nof: x\n",
     ),
+    "the event of a change of persona": (
+        trigger("{changes: persona}", "if: event.properties.trait == 'a'"),
+        "3:5: event.properties.trait is never there: the event is persona_changed {from, to}",
+        trigger("{changes: persona}", "if: event.name == 'persona_changed' && event.properties.to == 'a'"),
+    ),
+    "the event of a count that falls": (
+        trigger("{count: {event: a, at_most: 1, within: 7d}}", "if: event.properties.plan == 'a'"),
+        "3:5: event.properties.plan is never there: the event is count_fell {count}",
+        trigger("{count: {event: a, at_most: 1, within: 7d}}", "if: event.name == 'count_fell'"),
+    ),
+    "a key of entries that one of the events has not": (
+        trigger("[{event: a}, {idle: 1m}]", "reentry: {max: 1, key: event.properties.order}"),
+        "3:24: event.properties.order is never there: the event is idle {for_s}",
+        trigger("[{event: a}, {idle: 1m}]", "reentry: {max: 1, key: \"has(event.properties.order) ? 'a' : 'b'\"}"),
+    ),
+    "a key that one event of a pattern has not": (
+        trigger(
+            "{absence: {after: {event: session_started}, of: {event: saved}, for: 1h, key: event.properties.project}}"
+        ),
+        "2:85: event.properties.project is never there: the event is session_started {session, number}",
+        trigger("{absence: {after: {event: opened}, of: {event: saved}, for: 1h, key: event.properties.project}}"),
+    ),
     "what an event has not": (
         trigger("{event: a}", then="{prompt: hi}") + HI + "title: '{{ event.plan }}'",
         "7:12: 'event' has no field 'plan', so this is always empty; did you mean 'event.properties.plan'?",
@@ -373,6 +396,50 @@ FIELDS = {
         trigger("{event: a}", then="{webhook: mail}") + MAIL + "body: {text: '{{ user.session.events }}'}",
     ),
 }
+SURVEY = "survey: goals\nquestions: [{id: goal, ask: Why?, choose: [teamwork, reports], sets: goals}]\n"
+NAMES = {
+    "a flow": (
+        together(trigger("{event: a}", "if: user.sessions > 1 && user.flow.id == 'tuor'"), FLOWS),
+        "3:26: no flow is named 'tuor'; did you mean 'tour'?",
+        together(trigger("{event: a}", "if: user.flow.id in ['', 'tour'] && user.traits.flow == 'tuor'"), FLOWS),
+    ),
+    "a variant": (
+        together(trigger("{event: a}", "if: user.flow.variant == 'short'"), FLOWS),
+        "3:5: no variant is named 'short'",
+        together(trigger("{event: a}", "if: user.flow.variant == ''"), FLOWS),
+    ),
+    "a step": (
+        together(trigger("{event: step_viewed, where: event.properties.step == 'profil'}"), FLOWS),
+        "2:35: no step is named 'profil'; did you mean 'profile'?",
+        together(trigger("{event: opened, where: event.properties.step == 'profil'}"), FLOWS),
+    ),
+    "what became of a step": (
+        together(trigger("{event: a}", "if: user.steps.profil == 'viewed' || user.steps.billing == 'viewed'"), FLOWS),
+        "3:5: no step is named 'profil'; did you mean 'profile'?",
+        together(trigger("{event: a}", "if: user.steps.billing == 'viewed' || user.steps.profile2 == 'viewed'"), FLOWS),
+    ),
+    "a message": (
+        trigger("{event: prompt_dismissed, where: event.properties.message == 'ho'}", then="{prompt: hi}") + HI,
+        "2:40: no message is named 'ho'",
+        trigger("[{event: prompt_dismissed}, {event: a}]", "if: event.properties.message == 'ho'", then="{prompt: hi}")
+        + HI,
+    ),
+    "a survey": (
+        together(trigger("{event: survey_answered}", "if: event.properties.survey == 'gaols'"), SURVEY),
+        "3:5: no survey is named 'gaols'; did you mean 'goals'?",
+        together(trigger("{event: survey_answered}", "if: event.properties.survey == 'nps'"), SURVEY),
+    ),
+    "a question": (
+        together(trigger("{event: survey_answered, where: event.properties.answers.goel == 'x'}"), SURVEY),
+        "2:39: no question is named 'goel'; did you mean 'goal'?",
+        together(trigger("{event: survey_answered, where: event.properties.answers.goal == 'x'}"), SURVEY),
+    ),
+    "a goal": (
+        together(segment("'teamwrok' in user.goals"), SURVEY),
+        "2:20: no goal is named 'teamwrok'; did you mean 'teamwork'?",
+        together(segment("'growth' in user.goals || 'reports' in user.goals"), SURVEY),
+    ),
+}
 CASES = {
     f"{kind}: {name}": case
     for kind, cases in {
@@ -382,6 +449,7 @@ CASES = {
         "cap": CAPS,
         "unused": UNUSED,
         "field": FIELDS,
+        "name": NAMES,
     }.items()
     for name, case in cases.items()
 }
@@ -398,6 +466,14 @@ def test_a_segment_for_nobody_is_told_where_it_stands_and_where_it_is_waited_for
         "2:16: never comes true: nobody is ever in the segment 's'",
         "6:5: user.locale cannot be == 'de' and == 'en' at once, so nobody is ever in the segment",
     ]
+
+
+def test_of_very_many_unknown_names_only_the_first_are_compared() -> None:
+    def viewed(first: str) -> str:
+        steps = [f"profil{first}{second}" for second in "abcdefghijklmnopqrstuvwxyz"]
+        return trigger("{event: step_viewed}", f'if: "event.properties.step in {steps}"', name=f"t{first}")
+
+    assert len(warnings(together(*map(viewed, "abcde"), FLOWS))) == MOST < 5 * 26
 
 
 def test_nothing_is_advised_while_there_are_faults() -> None:
@@ -421,7 +497,9 @@ def test_the_properties_of_the_servers_own_events_are_these() -> None:
         "away": "{away: 2h}",
         "dwelt": "{dwell: {step: x, for: 10s}}",
         "returned": "{returns: {after: 1h}}",
+        "count_fell": "{count: {event: report, at_most: 0, within: 1h}}",
         "trait_changed": "{changes: traits.plan}",
+        "persona_changed": "{changes: persona}",
         "segment_entered": "{enters: pro}",
         "segment_left": "{leaves: pro}",
         "session_started": "{session: started}",
@@ -431,9 +509,11 @@ def test_the_properties_of_the_servers_own_events_are_these() -> None:
     play = Play(
         together(
             segment("user.traits.plan == 'pro'", "pro"),
+            "persona: paying\nif: user.traits.plan == 'pro'\n",
             *(trigger(when, then=seen % name, name=name) for name, when in whens.items()),
         )
     )
+    play.track("report")
     play.track("step_viewed", step="x")
     play.identify(plan="pro")
     play.identify(plan="solo")

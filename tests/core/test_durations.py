@@ -64,7 +64,7 @@ def test_limits(text: str, limit: Limit) -> None:
     "text", ["", "twice", "per session", "1 per", "-1 per session", "1 in 7d", "1 per week", "1 per 0s"]
 )
 def test_what_is_no_limit_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a limit|is not a duration|must be longer than 0s"):
+    with pytest.raises(ValueError, match=r"is not a limit|is no span of a limit|must be longer than 0s"):
         parse_limit(text)
 
 
@@ -83,14 +83,41 @@ def test_fields_of_rule_files() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("3 min", "3m"),
+        ("2days", "2d"),
+        ("1 hour", "1h"),
+        ("1w", "7d"),
+        ("1h 30m", "1h30m"),
+        ("90 S", "90s"),
+        *((text, None) for text in ("1month", "500ms", "1.5h", "30m1h", "soon", "")),
+    ],
+)
+def test_the_duration_that_was_likely_meant_is_told(written: str, meant: str | None) -> None:
+    with pytest.raises(ValueError, match="is not a duration") as refused:
+        parse_duration(written)
+    assert str(refused.value).partition("; ")[2] == (f"did you mean '{meant}'?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("span", "meant"), [("sesion", "session"), ("days", "day"), ("hour", "1h"), ("weeks", "7d"), ("visit", None)]
+)
+def test_the_span_that_was_likely_meant_is_told(span: str, meant: str | None) -> None:
+    with pytest.raises(ValueError, match="is no span of a limit: write session, day or a duration") as refused:
+        parse_limit(f"2 per {span}")
+    assert str(refused.value).partition("; ")[2] == (f"did you mean '{meant}'?" if meant else "")
+
+
 def test_faults_in_fields_of_rule_files() -> None:
     [document], _ = read("p.yaml", "gap: 30\nlimit:\n  - 1 per week\nbudget: {a: b}")
     policy, problems = validate(Policy, document)
     assert policy is None
     assert [str(problem) for problem in problems] == [
         "p.yaml:1:6: gap: expected a duration such as 90s or 1h30m, found 30",
-        "p.yaml:3:5: limit[0]: 'week' is not a duration: write whole numbers with s, m, h, d, largest first, "
-        "as 90s or 1h30m",
+        "p.yaml:3:5: limit[0]: 'week' is no span of a limit: write session, day or a duration such as 7d; "
+        "did you mean '7d'?",
         "p.yaml:4:9: budget: expected a limit such as '1 per session', found a mapping",
     ]
 

@@ -138,7 +138,7 @@ def test_prompts_are_quiet_where_the_policy_says_so_and_only_for_who_is_there_la
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('{from: "22:00", to: "22:00"}', "'from' and 'to' are the same time"),
+        ('{from: "22:00", to: "22:00"}', "2:14: quiet_hours: 'from' and 'to' are the same time"),
         ('{from: "24:00", to: "07:00"}', "expected a time of day from '00:00' to '23:59', found '24:00'"),
         ('{from: 22, to: "07:00"}', "expected a time of day from '00:00' to '23:59', found 22"),
         ('{from: "22:00"}', "missing key 'to' in quiet_hours"),
@@ -278,6 +278,31 @@ def test_a_window_that_opens_within_the_span_is_waited_for() -> None:
     assert play.wait("8m") == ["prompt other"]
 
 
+def test_of_two_caps_both_are_waited_for_at_once_and_one_without_end_is_not() -> None:
+    play = blocked(policy="prompts: {limit: [1 per 2m, 1 per 8m]}")
+    play.track("prompt_dismissed", message="help")
+    assert play.wait("8m") == ["prompt other"]
+    assert play.held_back() == ["q: cap"], "not held back once more after two minutes"
+    play = blocked(policy="prompts: {limit: 1 per 2m}\nbudget: 1 per 8m")
+    play.track("prompt_dismissed", message="help")
+    assert play.wait("8m") == ["prompt other"]
+    assert play.held_back() == ["q: cap"]
+    for policy in ("prompts: {limit: [1 per 2m, 1 per session]}", "prompts: {limit: 1 per 2m}\nbudget: 1 per session"):
+        play = blocked(policy=policy)
+        assert (play.state.waits, play.wait("10m"), play.held_back()) == ((), [], ["q: cap"])
+
+
+def test_what_may_preempt_takes_the_screen_from_what_came_there_meanwhile() -> None:
+    low = "trigger: s\nwhen: {event: other}\nthen: [{withdraw: help}, {prompt: other}]\npriority: low\n---\n"
+    urgent = prompting(DEFER, "preempt: true", "priority: high", name="q", on="now")
+    play = Play(rules(prompting("priority: high"), urgent, low))
+    play.track("go")
+    assert play.track("now") == []
+    assert play.track("other") == ["withdraw help", "prompt other", "prompt help"]
+    assert play.state.prompt is not None
+    assert play.state.prompt.prompt.trigger == "q"
+
+
 def test_of_two_that_wait_for_the_screen_the_higher_comes_first_and_the_other_after_it() -> None:
     waiting = (
         prompting(DEFER, name="q", on="now"),
@@ -317,7 +342,7 @@ def test_late_events_and_limits_of_its_own_are_not_put_off() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("later", "when_blocked: expected drop, or a span such as {defer: 10m}, found 'later'"),
+        ("later", "t.yaml:4:15: when_blocked: expected drop, or a span such as {defer: 10m}, found 'later'"),
         ("{defer: soon}", "'soon' is not a duration"),
         ("{wait: 10m}", "unknown key 'wait' in when_blocked"),
     ],
@@ -326,6 +351,13 @@ def test_what_when_blocked_cannot_be_is_refused(text: str, fault: str) -> None:
     source = f"trigger: t\nwhen: {{event: go}}\nthen: [{{set: {{a: 1}}}}]\nwhen_blocked: {text}"
     problems = load({"t.yaml": source}, {}).problems
     assert any(fault in str(problem) for problem in problems), problems
+
+
+def test_a_slip_in_an_action_is_told_alone() -> None:
+    source = prompting("preempt: true", DEFER).replace("prompt: help", "promt: help")
+    assert [str(problem) for problem in load({"t.yaml": source}, {}).problems] == [
+        "t.yaml:5:9: unknown action 'promt'; did you mean 'prompt'?"
+    ]
 
 
 def test_what_has_no_effect_is_warned_about() -> None:

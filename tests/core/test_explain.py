@@ -208,6 +208,18 @@ def test_the_report_is_plain_text() -> None:
     assert f"  cooldown  1h: the trigger's own cooldown is not over: held back, {until}" in lines
 
 
+def test_what_is_told_of_what_is_next_and_ahead() -> None:
+    play = Play(SIMPLE)
+    play.track("other")
+    lines = list(report(told(play)))
+    until = "2026-01-05T09:02:00.000Z (in 2m)"
+    assert f"  next      from {until} on nothing holds it back but its condition" in lines
+    play.identify(plan="trial")
+    lines = list(report(told(play)))
+    assert f"  next      could next fire at {until}, when nothing holds it back any more" in lines
+    assert "  ahead     at 2026-01-05T09:03:00.000Z (in 3m): fired (idle)" in lines
+
+
 def test_without_a_session_it_says_that_the_next_activity_begins_one() -> None:
     play = Play(SIMPLE)
     play.identify(plan="trial")

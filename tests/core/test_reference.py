@@ -85,6 +85,7 @@ ACTION = st.one_of(
 )
 EMIT = form({"emit": form({"event": NAMES, "properties": form({}, n=st.integers(1, 2))})})
 LIMIT = st.sampled_from(["once", "1 per session", "2 per session", "1 per 1m", "2 per 1m30s", "1 per day", "2 per day"])
+CAP = LIMIT.filter(lambda limit: limit != "once")
 
 
 @st.composite
@@ -111,8 +112,8 @@ def triggers(draw: st.DrawFn, number: int) -> dict[str, Any]:
 POLICY = form(
     {},
     session=form({}, idle=st.sampled_from(["1m", "2m"]), max=st.just("3m"), active=st.sampled_from(["20s", "40s"])),
-    prompts=form({}, limit=LIMIT.filter(lambda limit: limit != "once"), gap=SPANS),
-    email=form({}, limit=LIMIT.filter(lambda limit: limit != "once")),
+    prompts=form({}, limit=st.one_of(CAP, st.lists(CAP, min_size=2, max_size=2, unique=True)), gap=SPANS),
+    email=form({}, limit=CAP),
     budget=st.sampled_from(["1 per session", "2 per 1m", "3 per day"]),
     holdout=st.sampled_from(["0%", "0%", "100%"]),
     skew=st.sampled_from(["0s", "10s"]),

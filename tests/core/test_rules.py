@@ -201,7 +201,7 @@ def fault(text: str) -> str:
         ("trigger: t\nwhen: {returns: {after: 0s}}\nthen: [{set: {a: 1}}]", "2:25: returns needs a gap longer"),
         (
             "trigger: t\nwhen: {changes: plan}\nthen: [{set: {a: 1}}]",
-            "2:17: expected traits.NAME or persona, found 'plan'",
+            "2:17: expected traits.NAME or persona, found 'plan'; did you mean 'traits.plan'?",
         ),
         ("trigger: t\nwhen: []\nthen: [{set: {a: 1}}]", "2:7: when needs at least one of event, count"),
         ("trigger: t\nwhen: {session: begun}\nthen: [{set: {a: 1}}]", "2:17: session: expected one of started, ended"),
@@ -248,7 +248,7 @@ def fault(text: str) -> str:
         ),
         (
             "trigger: t\nwhen: {sequence: {steps: [{event: a}]}}\nthen: [{set: {a: 1}}]",
-            "2:26: sequence.steps: expected a list of at least 2",
+            "2:26: sequence.steps: expected a list of at least 2, found a list of 1",
         ),
         (
             "trigger: t\nwhen: {sequence: {steps: [{event: a}, {event: b}], contiguity: loose}}\nthen: [{set: {a: 1}}]",
@@ -286,12 +286,24 @@ def fault(text: str) -> str:
         ),
         ("trigger: t\nwhen: {dwell: {step: a, for: 0s}}\nthen: [{set: {a: 1}}]", "2:30: dwell needs a duration"),
         ("trigger: t\nwhen: {dwell: {for: 1m}}\nthen: [{set: {a: 1}}]", "2:15: missing key 'step'"),
+        (
+            "counter: c\nof: a\nwithin: session",
+            "3:9: within: expected a duration such as 7d, found 'session'; did you mean 'over: session'?",
+        ),
+        ("segment: s\nif: !user.traits.a", "2:5: tags ('!user.traits.a') are not supported: leave it out, or put the"),
         ("policy: mine", "1:9: there is one policy, and its name is default"),
         ("cohort: early\nif: 'true'", "1:1: a document's first key names its kind, and 'cohort' is none"),
     ],
 )
 def test_what_is_told_of_a_single_fault(text: str, told: str) -> None:
     assert fault(text).startswith(told)
+
+
+def test_a_document_that_is_no_yaml_is_told_of_once_and_not_wherever_its_name_is_used() -> None:
+    text = "trigger: t\nwhen: {event: a}\nthen: [{prompt: m}]\n---\n# in the evening\nmessage: m\ntitle: Hi: you\n"
+    assert fault(text).startswith("7:10: a ':' where none can be")
+    other = problems(text.replace("message: m", "message: n"))
+    assert [each.partition(":")[0] for each in other] == ["3", "7"], "of a name that is nowhere it is told"
 
 
 def test_a_trigger_shows_one_prompt() -> None:

@@ -230,12 +230,28 @@ def test_identify_and_consent_are_entries() -> None:
         ("test: x\ntimeline: [{at: 0s, expect: [{withdraw: tipp}]}]", "2:41: no message is named 'tipp'; did you"),
         ("test: x\ntimeline: [{at: 0s, expect: [{content: {message: tipp}}]}]", "2:50: no message is named 'tipp'"),
         ("test: x\ntimeline: [{at: 0s, expect: [{content: {slt: a}}]}]", "2:41: unknown key 'slt' in content"),
+        (
+            "test: x\ngiven: {connected: false}\ntimeline: [{at: 0s, visible: true}]",
+            "3:12: nobody is connected here: put 'connect: true' before it",
+        ),
+        ("test: x\ntimeline: [{at: 0s, disconnect: true}, {at: 1s, activity: true}]", "2:40: nobody is connected here"),
     ],
 )
 def test_what_is_told_of_a_faulty_test(program: Program, text: str, told: str) -> None:
     scenarios, problems = read_tests({"r.test.yaml": text}, program)
     assert scenarios == []
     assert any(str(problem).startswith(f"r.test.yaml:{told}") for problem in problems), list(map(str, problems))
+
+
+def test_what_is_likely_a_slip_in_what_is_given_is_warned_of_and_the_test_runs(program: Program) -> None:
+    text = "test: x\ngiven: {timezone: Europe/Viena, segments: [buzy, mine]}\ntimeline: [{at: 0s}]"
+    more = compiled("segment: busy\nif: user.sessions > 3\n---\n" + RULES)
+    (scenario,), problems = read_tests({"r.test.yaml": text}, more)
+    assert [str(problem) for problem in problems] == [
+        "r.test.yaml:2:19: warning: no time zone is named 'Europe/Viena', so it is UTC; did you mean 'Europe/Vienna'?",
+        "r.test.yaml:2:44: warning: no segment is named 'buzy'; did you mean 'busy'?",
+    ]
+    assert run(more, scenario).passed
 
 
 def test_a_faulty_test_does_not_hide_the_others(program: Program) -> None:

@@ -102,6 +102,14 @@ def test_what_the_error_says(data: str, message: str) -> None:
     assert refused.value.message == message
 
 
+def test_an_identify_tells_of_place_and_device_as_a_track_does() -> None:
+    told = {"locale": "de", "location": {"country": "DE", "street": "x"}, "device": {"type": "mobile"}}
+    message = inbound.decode(msgspec.json.encode({"type": "identify", "traits": {}, "context": told}))
+    assert isinstance(message, IdentifyMessage)
+    track = TrackMessage(id="m1", name="a", context=told)
+    assert inbound.identify_of(message, NOW).context == inbound.track_of(track, NOW).context != {}
+
+
 def test_messages_without_an_id_get_one() -> None:
     one, two = (inbound.identify_of(IdentifyMessage(traits={}), NOW) for _ in range(2))
     assert one.id != two.id

@@ -45,6 +45,14 @@ def test_identify_group_and_alias() -> None:
     )
 
 
+def test_traits_of_an_identify_may_stand_in_its_context() -> None:
+    context = {"traits": {"plan": "trial", "seats": 3}, "locale": "de"}
+    told = event("identify", userId="ann", traits={"plan": "pro"}, context=context)
+    assert told == Identify(id="made", at=NOW, traits={"plan": "pro", "seats": 3}, context={"locale": "de"})
+    assert event("identify", userId="ann", context={"traits": "x"}) == Identify(id="made", at=NOW, traits={})
+    assert event("track", event="a", context=context) == Track(id="made", name="a", at=NOW, context={"locale": "de"})
+
+
 @pytest.mark.parametrize(("kind", "name"), [("page", "page_viewed"), ("screen", "screen_viewed")])
 def test_views_are_tracks_with_their_name(kind: str, name: str) -> None:
     seen = event(kind, name="Pricing", category="Docs", properties={"path": "/pricing"})

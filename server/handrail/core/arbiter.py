@@ -7,9 +7,9 @@ actions back, and every one considered leaves a line in the trace.
 from __future__ import annotations
 
 from handrail.core.actions import Action, CallWebhook, ShowPrompt, reaches_user
-from handrail.core.deferrals import put_off
+from handrail.core.deferrals import check_screen, put_off
 from handrail.core.holdout import leave_alone
-from handrail.core.policy import Block, check_email, check_limits, check_prompt, check_quiet, remember
+from handrail.core.policy import Block, check_caps, check_gap, check_limits, check_quiet, remember
 from handrail.core.program import Trigger
 from handrail.core.reentry import enter, entry_of, lacks_key, turn_away
 from handrail.core.refresh import refresh_flow, refresh_segments
@@ -133,9 +133,9 @@ def _block(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None
     quiet = (prompts and "prompts" in policy.quiet_for) or (mails and "email" in policy.quiet_for)
     return (
         _own(turn, trigger, occurrence)
-        or (check_prompt(policy, state, now=now) if prompts else None)
-        or (check_email(policy, state, now=now) if mails else None)
-        or (_busy(turn, trigger) if prompts else None)
+        or check_caps(policy, state, prompts=prompts, mails=mails, now=now)
+        or (check_gap(policy, state, now=now) if prompts else None)
+        or (check_screen(turn, trigger) if prompts else None)
         or (check_quiet(policy, state, now=now) if quiet else None)
         or (_late(occurrence) if prompts else None)
     )
@@ -153,16 +153,6 @@ def _own(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None:
     if block is None and reentry is not None and entry is not None:
         block = reentry.too_soon(entry) or reentry.crowded(entry)
     return block
-
-
-def _busy(turn: Turn, trigger: Trigger) -> Block | None:
-    shown = turn.state.prompt
-    if shown is None or trigger.clears(shown.prompt.message):
-        return None
-    holder = turn.program.triggers.get(shown.prompt.trigger)
-    if trigger.preempt and (holder is None or trigger.rank[0] < holder.rank[0]):
-        return None
-    return Block("busy", f"'{shown.prompt.message}' is on the screen", shown.expires or None)
 
 
 def _late(occurrence: Occurrence) -> Block | None:

@@ -172,6 +172,8 @@ class Compiler:
         event: bool = True,
         answers: bool = False,
     ) -> Expression | None:
+        if (*self._root, *path) in self.document.faulty:
+            return None
         try:
             expression = self._expressions.compile(source, want=want, event=event, answers=answers)
         except ExpressionError as error:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from hashlib import blake2b
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from msgspec import Struct
 
@@ -22,12 +24,18 @@ KEPT = 1_000  # times or values kept for one counter of one user, the newest
 LONGEST = 64  # characters of a value kept as it is; a longer one is known by its hash
 
 
+def _check_window(value: Any) -> Any:
+    if value == "session":
+        raise ValueError("expected a duration such as 7d, found 'session'; did you mean 'over: session'?")
+    return value
+
+
 class CountShape(Shape):
     """What counters and `count` triggers share: which events, whether distinct, and over what span."""
 
     where: str | None = None
     distinct: str | None = None
-    within: Duration | None = None
+    within: Annotated[Duration, BeforeValidator(_check_window)] | None = None
     first: Duration | None = None
     over: Literal["session"] | None = None
 

@@ -52,17 +52,35 @@ def _when(turn: Turn, trigger: Trigger, occurrence: Occurrence, block: Block) ->
     return AFRESH, block.until if block.until is not None and block.until <= last else None, last
 
 
+def check_screen(turn: Turn, trigger: Trigger) -> Block | None:
+    """Whether another prompt keeps that of the trigger off the screen."""
+    shown = turn.state.prompt
+    if shown is None or trigger.clears(shown.prompt.message):
+        return None
+    holder = turn.program.triggers.get(shown.prompt.trigger)
+    if trigger.preempt and (holder is None or trigger.rank[0] < holder.rank[0]):
+        return None
+    return Block("busy", f"'{shown.prompt.message}' is on the screen", shown.expires or None)
+
+
 def offer_screen(turn: Turn) -> None:
-    """With the screen free, what waited for it is due."""
+    """What waited for the screen is due once it may have it."""
     waits = turn.state.waits
-    if turn.state.prompt is None and any(wait.hook == WHEN_FREE for wait in waits):
-        freed = (replace(each, hook=AFRESH, due=turn.now) if each.hook == WHEN_FREE else each for each in waits)
+    if any(_may_show(turn, wait) for wait in waits):
+        freed = (replace(each, hook=AFRESH, due=turn.now) if _may_show(turn, each) else each for each in waits)
         turn.state.waits = tuple(sorted(freed, key=lambda each: each.due))
+
+
+def _may_show(turn: Turn, wait: Wait) -> bool:
+    if wait.hook != WHEN_FREE:
+        return False
+    trigger = None if wait.message else turn.program.triggers.get(wait.trigger)
+    return turn.state.prompt is None or (trigger is not None and check_screen(turn, trigger) is None)
 
 
 def stale(turn: Turn, wait: Wait, trigger: Trigger) -> str:
     """Why a wait that is over leads to nothing; mostly empty."""
-    if wait.hook == WHEN_FREE and turn.state.prompt is not None:
+    if wait.hook == WHEN_FREE and not _may_show(turn, wait):
         return "the screen was not free in time"
     if wait.hook in (AFRESH, WHEN_FREE) and trigger.prompts and not is_watched(turn.state):
         return "nobody is looking any more"

@@ -10,11 +10,15 @@ from msgspec import Struct
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from handrail.core.problems import nearest
+
 UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 LONGEST = 10 * 365 * UNITS["d"]  # ten years: beyond it a deadline is a slip of the pen
 
 _DURATION = re.compile(r"(?=[0-9])(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
 _LIMIT = re.compile(r"([0-9]+) +per +(\S+)")
+_WORDED = re.compile(r"([0-9]+)(?:([dhsw])[a-z]*|(m)(?:in[a-z]*)?)")  # 2days, 3min, 1w
+_NAMED = {"minute": "1m", "hour": "1h", "week": "7d", "month": "30d"}
 
 
 @lru_cache(maxsize=1_000)  # a rule set has few, and each many times
@@ -23,12 +27,23 @@ def parse_duration(text: str) -> int:
     found = _DURATION.fullmatch(text)
     if not found or len(text) > 40:
         raise ValueError(
-            f"'{text[:40]}' is not a duration: write whole numbers with s, m, h, d, largest first, as 90s or 1h30m"
+            f"'{text[:40]}' is not a duration: write whole numbers with s, m, h, d, largest first, "
+            f"as 90s or 1h30m{_likely(text)}"
         )
     total = sum(int(digits) * size for digits, size in zip(found.groups(), UNITS.values(), strict=True) if digits)
     if total > LONGEST:
         raise ValueError(f"'{text}' is longer than ten years (3650d), the longest duration there is")
     return total
+
+
+def _likely(text: str) -> str:
+    """What somebody who wrote `3 min` or `1w` most likely meant, as the tail of a message."""
+    plain = text[:40].replace(" ", "").lower()
+    worded = _WORDED.fullmatch(plain)
+    if worded and not _DURATION.fullmatch(plain):
+        count, unit = int(worded[1]), worded[2] or worded[3]
+        plain = f"{7 * count}d" if unit == "w" else f"{count}{unit}"
+    return f"; did you mean '{plain}'?" if _DURATION.fullmatch(plain) else ""
 
 
 def format_duration(ms: int) -> str:
@@ -73,10 +88,18 @@ def parse_limit(text: str) -> Limit:
         return Limit(count, "session")
     if span == "day":
         return Limit(count, "day")
-    window = parse_duration(span)
+    window = _parse_span(span)
     if not window:
         raise ValueError(f"'{text}': the span of a limit must be longer than 0s")
     return Limit(count, "window", window)
+
+
+def _parse_span(text: str) -> int:
+    if not text[:1].isdigit():
+        meant = _NAMED.get(text.removesuffix("s")) or nearest(text, ("session", "day"))
+        hint = f"; did you mean '{meant}'?" if meant else ""
+        raise ValueError(f"'{text[:40]}' is no span of a limit: write session, day or a duration such as 7d{hint}")
+    return parse_duration(text)
 
 
 def _read_duration(value: Any) -> int:

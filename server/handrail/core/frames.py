@@ -36,6 +36,7 @@ class TrackMessage(Struct, frozen=True, kw_only=True, tag="track"):
 
 class IdentifyMessage(Struct, frozen=True, kw_only=True, tag="identify"):
     traits: dict[str, Any]
+    context: dict[str, Any] = field(default_factory=dict)
     id: str | None = None
 
 

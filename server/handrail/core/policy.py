@@ -6,6 +6,7 @@ Checks read the state and answer with a reason from REASONS or None; the caller 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -51,7 +52,7 @@ class QuietShape(Shape):
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if self.start == self.end:
-            raise ValueError("quiet_hours: 'from' and 'to' are the same time: leave quiet_hours out for none")
+            raise ValueError("'from' and 'to' are the same time: leave quiet_hours out for none")
         return self
 
 
@@ -121,29 +122,34 @@ class Block:
 
 
 def check_limits(limits: tuple[Limit, ...], times: tuple[int, ...], state: State, *, now: int) -> Block | None:
-    """The first limit that one more at `now` would break, for events that happened at `times` (oldest first)."""
-    for limit in limits:
-        start = _window_start(limit, state, now)
-        inside = len(times) - bisect_right(times, start)
-        if inside >= limit.count:
-            fault = zone_fault(state) if limit.per == "day" else ""
-            return Block("limit", f"{limit} reached{fault}", _window_end(limit, times, state, now))
-    return None
+    """The first limit that one more at `now` would break, for events that happened at `times` (oldest first).
+
+    Until none of them is broken any more; if the end of one is not known, neither is that of all.
+    """
+    broken = [
+        limit for limit in limits if len(times) - bisect_right(times, _window_start(limit, state, now)) >= limit.count
+    ]
+    if not broken:
+        return None
+    fault = zone_fault(state) if broken[0].per == "day" else ""
+    return Block(
+        "limit", f"{broken[0]} reached{fault}", _latest(_window_end(each, times, state, now) for each in broken)
+    )
 
 
-def check_prompt(policy: Policy, state: State, *, now: int) -> Block | None:
-    """Whether the policy holds back a prompt at `now`: its own caps, the common budget, then the gap."""
-    block = check_limits(policy.prompts, state.prompted, state, now=now) or _check_budget(policy, state, now)
-    if block:
-        return Block("cap", f"policy: {block.detail}", block.until)
+def check_caps(policy: Policy, state: State, *, prompts: bool, mails: bool, now: int) -> Block | None:
+    """Whether the policy's caps hold back a prompt, an e-mail or both at `now`: each one's own, then the budget."""
+    asked = [(policy.prompts, state.prompted)] * prompts + [(policy.email, state.mailed)] * mails
+    if asked and policy.budget:
+        asked.append((policy.budget, tuple(sorted(state.prompted + state.mailed))))
+    found = [block for limits, times in asked if (block := check_limits(limits, times, state, now=now))]
+    return Block("cap", f"policy: {found[0].detail}", _latest(each.until for each in found)) if found else None
+
+
+def check_gap(policy: Policy, state: State, *, now: int) -> Block | None:
     if policy.gap and state.prompted and now < state.prompted[-1] + policy.gap:
         return Block("gap", "policy: too soon after the prompt before", state.prompted[-1] + policy.gap)
     return None
-
-
-def check_email(policy: Policy, state: State, *, now: int) -> Block | None:
-    block = check_limits(policy.email, state.mailed, state, now=now) or _check_budget(policy, state, now)
-    return Block("cap", f"policy: {block.detail}", block.until) if block else None
 
 
 def check_quiet(policy: Policy, state: State, *, now: int) -> Block | None:
@@ -159,10 +165,10 @@ def remember(times: tuple[int, ...], now: int, kept: int) -> tuple[int, ...]:
     return (*times, max((now, *times[-1:])))[-kept:]
 
 
-def _check_budget(policy: Policy, state: State, now: int) -> Block | None:
-    if not policy.budget:
-        return None
-    return check_limits(policy.budget, tuple(sorted(state.prompted + state.mailed)), state, now=now)
+def _latest(ends: Iterable[int | None]) -> int | None:
+    """The last of these ends; None if one of them is not known."""
+    known = list(ends)
+    return None if None in known else max(end for end in known if end is not None)
 
 
 def _window_start(limit: Limit, state: State, now: int) -> int:

@@ -74,14 +74,17 @@ def _times(fired: tuple[int, ...]) -> str:
 def _free(told: Explanation) -> str:
     if told.free_at is None:
         return "something holds it back that time alone does not end"
+    failing = told.verdict == "not-met"
     if told.free_at <= told.at:
-        return "nothing holds it back" + (" but its condition" if told.verdict == "not-met" else "")
+        return "nothing holds it back" + (" but its condition" if failing else "")
+    if failing:
+        return f"from {_instant(told.free_at, told.at)} on nothing holds it back but its condition"
     return f"could next fire at {_instant(told.free_at, told.at)}, when nothing holds it back any more"
 
 
 def _outlook(ahead: Outlook, now: int) -> str:
-    said = " ".join(filter(None, (ahead.reason, ahead.detail and f"({ahead.detail})")))
-    return f"at {_instant(ahead.at, now)}: {ahead.outcome}{f', {said}' if said else ''}"
+    reason = f", {ahead.reason}" if ahead.reason else ""
+    return f"at {_instant(ahead.at, now)}: {ahead.outcome}{reason}{f' ({ahead.detail})' if ahead.detail else ''}"
 
 
 def _instant(at: int, now: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from handrail.core.scalars import show
 from handrail.core.source import Document, read
 from handrail.core.templates import Templates
 
+# The first line of a document, but for comments, where it is plain.
+_HEAD = re.compile(r"(?:\A|^---.*\n)(?:[ \t]*(?:#.*)?\n)*([a-z]+):[ \t]+([\w.-]+)[ \t]*(?:#.*)?$", re.MULTILINE)
+
 
 class Entry(NamedTuple):
     kind: str
@@ -23,19 +27,28 @@ class Entry(NamedTuple):
 
 class RuleFile(Struct, frozen=True):
     """`problems` are those that the file has whatever stands in others; `templates` are its own, so that they are
-    given up with it."""
+    given up with it. `unread` are (kind, name) of the documents that are no YAML, as far as their first lines tell."""
 
     text: str
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...]
     templates: Templates
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 def read_file(path: str, text: str, kinds: Collection[str]) -> RuleFile:
     documents, problems = read(path, text)
     parted = [part for document in documents for part in _parted(document, kinds, problems)]
     entries = [entry for document in parted for entry in _enter(document, kinds, problems)]
-    return RuleFile(text, tuple(entries), tuple(problems), Templates())
+    unread = tuple(_unread(text, entries, kinds)) if problems else ()
+    return RuleFile(text, tuple(entries), tuple(problems), Templates(), unread)
+
+
+def _unread(text: str, entries: list[Entry], kinds: Collection[str]) -> Iterator[tuple[str, str]]:
+    known = {entry[:2] for entry in entries}
+    for kind, name in _HEAD.findall(text):
+        if kind in kinds and (kind, name) not in known:
+            yield kind, name
 
 
 def _enter(document: Document, kinds: Collection[str], problems: list[Problem]) -> Iterator[Entry]:

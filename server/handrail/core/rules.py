@@ -6,7 +6,7 @@ Faults never stop the check: what can be told of one run over all files is told,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -66,16 +66,20 @@ class Work:
             self.files.popitem()
 
 
-def load(sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
+def load(
+    sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work | None = None, whole: bool = True
+) -> Loaded:
     """Compile rule files given as path -> text. `environ` resolves `${NAME}` in webhooks.
 
-    With the work of an earlier loading only what changed is done, and the outcome is the same.
+    With the work of an earlier loading only what changed is done, and the outcome is the same. Where these files are
+    not the `whole` of the rules, nothing is said of parts that only others may use.
     """
     files = {path: _read(path, sources[path], before) for path in sorted(sources)}
     problems = [problem for file in files.values() for problem in file.problems]
     kept = _unique(files, problems)
     documents = {(kind, name): document for entries in kept.values() for kind, name, document in entries}
-    work = _compile_all(files, kept, _names(documents), environ, before)
+    unread = [each for file in files.values() for each in file.unread]
+    work = _compile_all(files, kept, _names(documents, unread), environ, before)
     parts = Parts()
     for compiled in work.files.values():
         problems += compiled.problems
@@ -87,7 +91,7 @@ def load(sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work
     program = _assemble(parts, segments, version_of(sources))
     # Only now: what a fault hides would make other parts look useless.
     uses = [use for compiled in work.files.values() for use in compiled.uses]
-    problems.extend(advise(Written(program, places, uses)))
+    problems.extend(advise(Written(program, places, uses), whole=whole))
     return Loaded(program, tuple(sorted(problems)), work)
 
 
@@ -163,10 +167,12 @@ def _unique(files: Mapping[str, RuleFile], problems: list[Problem]) -> dict[str,
     return kept
 
 
-def _names(documents: Mapping[tuple[str, str], Document]) -> _Names:
-    """All names by kind, of faulty documents too, so that one fault is not reported again wherever its name is used;
-    with a flow's name those of its variants."""
+def _names(documents: Mapping[tuple[str, str], Document], unread: Iterable[tuple[str, str]]) -> _Names:
+    """All names by kind, of faulty and unread documents too, so that one fault is not reported again wherever its name
+    is used; with a flow's name those of its variants."""
     names: _Names = {kind: {} for kind in COMPILE}
+    for kind, name in unread:
+        names[kind][name] = ()
     for (kind, name), document in documents.items():
         names[kind][name] = _variants(document) if kind == "flow" else ()
     return names

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from difflib import SequenceMatcher
 from typing import Any, Literal
+from zoneinfo import available_timezones
 
 import msgspec
 from msgspec import Struct
@@ -24,11 +25,12 @@ from handrail.core.events import Activity, Alarm, Connected, Consent, Disconnect
 from handrail.core.holdout import WHOLE
 from handrail.core.policy import REASONS
 from handrail.core.problems import Problem, choose, suggest
-from handrail.core.program import Program
+from handrail.core.program import Program, Segment
 from handrail.core.refresh import refresh_flow, refresh_segments
 from handrail.core.source import Document, Shape, read, validate
 from handrail.core.state import State
 from handrail.core.turn import Turn
+from handrail.core.zones import zone_named
 
 START = "2026-01-05T09:00:00Z"  # a Monday morning, unless the test gives `now`
 RINGS = 100_000  # alarms between two entries; more means that rules keep each other awake for ever
@@ -133,7 +135,7 @@ def read_tests(sources: Mapping[str, str], program: Program | None) -> tuple[lis
             shape, found = validate(TestShape, document)
             faults = [*found, *(_check(shape, document, program) if shape else ())]
             problems.extend(faults)
-            if shape is not None and not faults:
+            if shape is not None and all(each.severity == "warning" for each in faults):
                 lines = tuple(document.value_place(("timeline", index)).line for index in range(len(shape.timeline)))
                 scenarios.append(Scenario(path, document.place.line, shape, lines))
     return scenarios, sorted(problems)
@@ -266,9 +268,13 @@ def _check(shape: TestShape, document: Document, program: Program | None) -> Ite
     except ValueError:
         place = document.value_place(("given", "now"))
         yield document.problem(place, f"'{shape.given.now}' is not a time: write ISO 8601, as {START}")
-    latest = 0
+    yield from _odd_givens(shape.given, document, program)
+    latest, connected = 0, shape.given.connected
     for index, entry in enumerate(shape.timeline):
         at = ("timeline", index)
+        if not connected and (entry.visible is not None or entry.activity):
+            yield document.problem(document.value_place(at), "nobody is connected here: put 'connect: true' before it")
+        connected = bool(entry.connect or (connected and not entry.disconnect))
         said = [name for name in ENTRIES if getattr(entry, name) is not None]
         if len(said) > 1:
             yield document.problem(document.value_place(at), f"an entry is one of {said[0]} and {said[1]}, not both")
@@ -281,6 +287,21 @@ def _check(shape: TestShape, document: Document, program: Program | None) -> Ite
         latest = max(latest, entry.at)
         for number, expected in enumerate(entry.expect or ()):
             yield from _check_expected(expected, (*at, "expect", number), document, program)
+
+
+def _odd_givens(given: GivenShape, document: Document, program: Program | None) -> Iterator[Problem]:
+    """What is likely a slip, though a test may well be about it."""
+    if given.timezone and zone_named(given.timezone) is None:
+        message = (
+            f"no time zone is named '{given.timezone}', so it is UTC{suggest(given.timezone, available_timezones())}"
+        )
+        yield document.problem(document.value_place(("given", "timezone")), message, severity="warning")
+    segments = [each.name for each in program.segments if isinstance(each, Segment)] if program else []
+    for index, name in enumerate(given.segments):
+        hint = "" if name in segments else suggest(name, segments)
+        if hint:
+            place = document.value_place(("given", "segments", index))
+            yield document.problem(place, f"no segment is named '{name}'{hint}", severity="warning")
 
 
 def _check_expected(

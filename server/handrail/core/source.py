@@ -217,7 +217,8 @@ def _say(fault: _Fault, model: type[BaseModel]) -> str:
         expected = fault.context.get("either") or _EXPECTED[fault.kind]
         return f"expected {expected}{_keys_wanted(fault, model)}, found {found}{_remedy(expected, fault.found)}"
     if fault.kind in _BOUNDS:
-        return f"expected {_BOUNDS[fault.kind].format(**fault.context)}, found {found}"
+        size = f" of {len(fault.found)}" if isinstance(fault.found, list) and fault.found else ""
+        return f"expected {_BOUNDS[fault.kind].format(**fault.context)}, found {found}{size}"
     if fault.kind == "string_pattern_mismatch":
         marks = "'-', '_' and '.'" if "-]" in fault.context["pattern"] else "'_', and no digit first"
         return f"expected a name of small letters, digits, {marks}, found {found}"

@@ -32,7 +32,7 @@ def _check_form(value: Any) -> Any:
 
 def _check_drop(value: str) -> str:
     if value != "drop":
-        raise ValueError(f"when_blocked: expected drop, or a span such as {{defer: 10m}}, found {show(value)}")
+        raise ValueError(f"expected drop, or a span such as {{defer: 10m}}, found {show(value)}")
     return value
 
 
@@ -86,6 +86,8 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
 
 def _check_moment(shape: TriggerShape, compiler: Compiler) -> None:
     """Keys that only triggers with a prompt, or a webhook that may be an e-mail, have a use for."""
+    if any(THENS.keys().isdisjoint(form) for form in shape.then):
+        return  # an action with a slip in its name may be just the one
     if shape.preempt and not any("prompt" in form for form in shape.then):
         compiler.warn("has no effect: the trigger has no prompt", "preempt")
     if isinstance(shape.when_blocked, DeferShape) and not any(

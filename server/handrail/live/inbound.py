@@ -85,7 +85,12 @@ def track_of(message: TrackMessage, now: int) -> Track:
 
 
 def identify_of(message: IdentifyMessage, now: int) -> Identify:
-    return Identify(id=_id_of(message.id), at=now, traits=inputs.check_properties(message.traits, "traits"))
+    return Identify(
+        id=_id_of(message.id),
+        at=now,
+        traits=inputs.check_properties(message.traits, "traits"),
+        context=_context_of(inputs.check_properties(message.context, "context")),
+    )
 
 
 def consent_of(message: ConsentMessage, now: int) -> Consent:

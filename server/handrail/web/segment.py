@@ -115,7 +115,9 @@ def _viewed(name: str) -> Callable[[Item, str, int, Object], Event]:
 
 
 def _identify(item: Item, identity: str, at: int, context: Object) -> Event:
-    return Identify(id=identity, at=at, traits=check_properties(item.traits or {}), context=context)
+    elsewhere = (item.context or {}).get("traits")  # where RudderStack's SDKs put them
+    traits = {**(elsewhere if isinstance(elsewhere, dict) else {}), **(item.traits or {})}
+    return Identify(id=identity, at=at, traits=check_properties(traits), context=context)
 
 
 def _group(item: Item, identity: str, at: int, context: Object) -> Event:

@@ -84,17 +84,17 @@ def _comparison(node: Node) -> Comparison | None:
     left, right = node.parts
     if left.kind == "constant":
         left, right, operator = right, left, _FLIPPED[operator]
-    what = _spell(left)
+    what = spell(left)
     known = right.kind == "constant" and right.value is not None
     return Comparison(what, operator, right.value) if what and known else None
 
 
-def _spell(node: Node) -> str:
+def spell(node: Node) -> str:
     """The variable or field as an author writes it; empty for anything else."""
     if node.kind == "name":
         return node.name
     if node.kind == "select" and not node.value:
-        owner = _spell(node.parts[0])
+        owner = spell(node.parts[0])
         return owner and f"{owner}.{node.name}"
     return ""
 

@@ -42,6 +42,8 @@ def absent_fields(written: Written) -> Iterator[Problem]:
         for reading in _readings(use):
             if reading.name.startswith(_COUNTERS):
                 yield from _no_counter(reading, written)
+            elif use.path[-1] == "key":
+                yield from _no_key(reading, _events(use.document, use.path, seen))
             else:
                 yield from _no_property(reading, _events(reading.document, reading.path, seen))
 
@@ -76,6 +78,13 @@ def _no_property(reading: Reading, events: Sequence[Happening]) -> Iterator[Prob
         yield reading.problem(f"event.properties.{name} is never there: the event is {here}{suggest(name, known)}")
 
 
+def _no_key(reading: Reading, events: Sequence[Happening]) -> Iterator[Problem]:
+    """As of any expression; but for a key that is just this property, one event that lacks it is enough."""
+    plain = isinstance(reading.use.what, Expression) and reading.use.what.source == reading.name
+    lacking = [found for event in events if (found := list(_no_property(reading, [event])))]
+    yield from lacking[0] if plain and lacking else _no_property(reading, events)
+
+
 def _events(document: Document, path: Path, seen: Mapping[str, Sequence[Happening]]) -> Sequence[Happening]:
     """The events that what stands at a path can see; none where that is not known."""
     kind = kind_of(document)
@@ -85,10 +94,13 @@ def _events(document: Document, path: Path, seen: Mapping[str, Sequence[Happenin
 
 
 def _counted(document: Document, path: Path) -> Sequence[Happening]:
-    """The event that a `where` or `distinct` stands beside, if the server makes it."""
+    """The event that a `where` or `distinct` stands beside, or all that have a `key`, if the server makes it."""
     beside: Any = document.value
     for key in path[:-1]:
         beside = beside[key]
+    if path[-1] == "key":
+        patterns = (*beside.get("steps", ()), *(beside[word] for word in ("after", "of", "before") if word in beside))
+        return [sent(each["event"]) for each in patterns]
     name = beside.get("event", beside.get("of")) if path[-1] in ("where", "distinct") else None
     return [sent(name)] if isinstance(name, str) and name in SERVER_EVENTS else ()
 

@@ -8,7 +8,7 @@ from handrail.core.events import SERVER_EVENTS
 from handrail.core.program import Trigger
 from handrail.core.triggers import Hook, OnAbsence, OnAway, OnDelay, OnDwell, OnIdle, OnSequence, OnUnprepared
 from handrail.core.triggers.changes import OnChange
-from handrail.core.triggers.count import OnCount
+from handrail.core.triggers.count import OnCount, OnFall
 from handrail.core.triggers.event import OnEvent
 from handrail.core.triggers.returns import OnReturn
 from handrail.core.triggers.segment import OnSegment
@@ -19,7 +19,9 @@ PROPERTIES: dict[str, tuple[str, ...]] = {
     "away": ("for_s",),
     "dwelt": ("step", "for_s"),
     "returned": ("gap_s",),
+    "count_fell": ("count",),
     "trait_changed": ("trait", "from", "to"),
+    "persona_changed": ("from", "to"),
     "segment_entered": ("segment",),
     "segment_left": ("segment",),
     "session_started": ("session", "number"),
@@ -59,6 +61,9 @@ def _happening(hook: Hook) -> Happening | None:
             return _happening(hook.after)
         case OnUnprepared():
             return _happening(hook.before)
+        case OnChange():
+            changed = "persona_changed" if hook.wakes[0] == "changes:persona" else "trait_changed"
+            return Happening(changed, PROPERTIES[changed])
         case OnSegment():
             return sent("segment_entered" if hook.wakes[0].startswith("enters:") else "segment_left")
     name = next((name for kind, name in _MADE.items() if isinstance(hook, kind)), None)
@@ -70,5 +75,5 @@ _MADE: dict[type[Hook], str] = {
     OnAway: "away",
     OnDwell: "dwelt",
     OnReturn: "returned",
-    OnChange: "trait_changed",
+    OnFall: "count_fell",
 }

@@ -27,12 +27,11 @@ def unused_parts(written: Written) -> Iterator[Problem]:
     called = {action.webhook for action in actions if isinstance(action, CallWebhook)}
     for name in program.webhooks.keys() - called:
         yield written.warn(f"webhook:{name}", "no trigger calls this webhook", "webhook")
-    yield from _unasked(written)
     yield from _uncounted(written)
     yield from _unchosen(written)
 
 
-def _unasked(written: Written) -> Iterator[Problem]:
+def unasked_surveys(written: Written) -> Iterator[Problem]:
     """Messages with a survey in a slot: there only their words are seen. A survey that no message asks may be the
     page's own to ask."""
     program = written.program

@@ -15,7 +15,9 @@ class ChangesWhen(Shape):
 
     def hook(self, compiler: Compiler) -> OnChange:
         if self.changes != "persona" and self.changes.removeprefix("traits.") in (self.changes, ""):
-            compiler.error(f"expected traits.NAME or persona, found '{self.changes}'", "changes")
+            named = self.changes.rpartition(".")[2]
+            hint = f"; did you mean 'traits.{named}'?" if named not in ("", "traits") else ""
+            compiler.error(f"expected traits.NAME or persona, found '{self.changes}'{hint}", "changes")
         return OnChange((f"changes:{self.changes}",))
 
 
