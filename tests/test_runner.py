@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from handrail.core.engine import FOLLOWS
 from handrail.core.events import Alarm, Connected, Identify, Track
 from handrail.core.program import Program
-from handrail.runner import BATCH, FOLLOWS, Committed, Runner
+from handrail.runner import BATCH, Committed, Runner
 from handrail.store import Commit, Embedded, MemoryStore, RedisStore, Shelf, StoreDown
 from handrail.store.protocol import Store
 from nodes import PROGRAM, Clock, program_of

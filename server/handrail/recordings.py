@@ -49,13 +49,14 @@ class _Call(Item, rename="camel"):
 
 
 class _Logged(Struct):
-    """A line of the event log; old ones have no `now` and no `prompts`."""
+    """A line of the event log; old ones have no `now`, `prompts` and `more`."""
 
     user: str
     at: int
     event: Event
     now: int | None = None
     prompts: dict[str, str] = {}
+    more: bool = False
 
 
 class _Mark(Struct):
@@ -149,7 +150,7 @@ def _read_logged(line: bytes) -> Entry | None:
     user = check_user(told.user)
     if isinstance(told.event, Alarm) and not told.event.lost_nodes and not told.prompts:
         return None
-    return Entry(user, told.at if told.now is None else told.now, told.event, True, told.prompts)
+    return Entry(user, told.at if told.now is None else told.now, told.event, True, told.prompts, told.more)
 
 
 @contextmanager

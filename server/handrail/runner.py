@@ -36,8 +36,7 @@ PATIENCE = 5.0  # seconds to keep trying while the store is away
 PAUSE = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between such tries; the last one goes on
 KEPT = 5_000  # states of users nobody holds
 BATCH = 256  # events in one commit
-# An event that happened so long ago comes from a queue, and the rest of it may follow within such a time; milliseconds.
-QUEUED, FOLLOWS = 1_000, 250
+QUEUED = 1_000  # ms ago: an event that old comes from a queue, and the rest of it may follow
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -52,6 +51,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     heir: str = ""
     effects: tuple[Effect, ...] = ()
     trace: tuple[Considered, ...] = ()
+    more: bool = False  # decided as one after which others are to be expected
 
 
 class Committed(Struct, frozen=True):
@@ -220,13 +220,14 @@ class Runner:
                 turn.results.append(Outcome(id=event.id, duplicate=True))
                 continue
             try:
-                step = engine.step(program, turn.state, event, now, more=turn.more or event is not last)
+                more = turn.more or event is not last
+                step = engine.step(program, turn.state, event, now, more=more)
             except Exception as fault:  # one event a rule cannot digest must not hold up the user's others
                 log.exception("an event could not be decided", event_id=event.id, kind=type(event).__name__)
                 turn.results.append(fault)
                 continue
             turn.state = step.state
-            turn.results.append(Outcome(id=event.id, effects=step.effects, trace=step.trace))
+            turn.results.append(Outcome(id=event.id, effects=step.effects, trace=step.trace, more=more))
         return turn
 
     async def _write(self, user: str, turn: _Turn, batch: list[_Waiting], *, doubtful: bool) -> bool:
@@ -251,7 +252,7 @@ class Runner:
         effects = [effect for _, outcome in applied for effect in outcome.effects]
         alarm = engine.alarm(program, turn.state)
         if turn.more and alarm is not None:
-            alarm = max(alarm, now + FOLLOWS)
+            alarm = max(alarm, now + engine.FOLLOWS)
         return Commit(
             state=msgspec.structs.replace(turn.state, version=turn.base.version + 1),
             expected=turn.base.version,
@@ -341,6 +342,8 @@ def _line(user: str, event: Event, outcome: Outcome, now: int) -> bytes:
     pushed = [effect.frame for effect in outcome.effects if isinstance(effect, Push)]
     if prompts := {frame.id: frame.message for frame in pushed if isinstance(frame, frames.Prompt)}:
         line["prompts"] = prompts  # by which what the user does with them can be told
+    if outcome.more:
+        line["more"] = True
     return _encode(line)
 
 
