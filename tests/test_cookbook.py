@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.core import rules, scenarios
+from handrail.core import rules, scenarios, testfiles
 
 PAGE = Path(__file__).parents[1] / "docs" / "cookbook.md"
 RECIPES = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE))
@@ -25,7 +25,7 @@ def test_a_recipe_works(recipe: str) -> None:
     loaded = rules.load({"recipe.yaml": written}, {})
     assert not loaded.problems, "\n".join(map(str, loaded.problems))
     assert loaded.program is not None
-    found, faults = scenarios.read_tests({"recipe.test.yaml": tested}, loaded.program)
+    found, faults = testfiles.read_tests({"recipe.test.yaml": tested}, loaded.program)
     assert not faults, "\n".join(map(str, faults))
     assert found
     for scenario in found:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.core import rules, scenarios
+from handrail.core import rules, scenarios, testfiles
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "rules.md", ROOT / "README.md"]
@@ -52,7 +52,7 @@ def run_all(sources: dict[str, str], tests: dict[str, str], *, problems: int) ->
     loaded = rules.load(sources, environ)
     assert loaded.program is not None, "\n".join(map(str, loaded.problems))
     assert len(loaded.problems) == problems, "\n".join(map(str, loaded.problems))
-    found, faults = scenarios.read_tests(tests, loaded.program)
+    found, faults = testfiles.read_tests(tests, loaded.program)
     assert not faults
     assert len(found) >= len(tests) > 0
     for scenario in found:

@@ -92,6 +92,9 @@ def test_an_alarm_of_the_log_rings_anyway_unless_it_tells_of_lost_processes() ->
             "neither a call nor a line of the event log: Invalid value 'nap'",
         ),
         ({"user": "", "at": AT, "event": {"type": "alarm", "at": AT}}, "The user id is missing."),
+        ({**CALL, "timestamp": 2**53}, "The time lies before 1970 or too far ahead."),
+        ({"user": "ann", "at": 2**53, "event": {"type": "alarm", "at": AT}}, "The time lies before 1970 or too far"),
+        ({"user": "ann", "at": AT, "event": {"type": "alarm", "at": -1}}, "The time lies before 1970 or too far"),
         (b" " * LONGEST + b"{}", "The line has more than 1048576 bytes."),
     ],
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import UserDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from handrail.rulebook import Rulebook, is_test, read_sources
+from handrail.rulebook import GIVE_WAY, Rulebook, is_test, read_sources
 
 GOOD = "trigger: {name}\nwhen: {{event: x}}\nthen: [{{set: {{seen: true}}}}]\n"
 WITHIN = 5.0  # a bound for a busy machine; on a free one it takes a fifth of a second
@@ -133,3 +135,22 @@ def test_a_file_that_was_surely_meant_as_rules_is_told_of(folder: Path) -> None:
     book = Rulebook(folder, {})
     assert book.read()
     assert [(Path(each.path).name, each.severity) for each in book.problems] == [("late.yml", "warning")]
+
+
+class Noting(UserDict[str, str]):
+    """An environment that notes how long a thread may keep the interpreter while it is read."""
+
+    intervals: tuple[float, ...] = ()
+
+    def __getitem__(self, name: str) -> str:
+        self.intervals += (sys.getswitchinterval(),)
+        return super().__getitem__(name)
+
+
+async def test_the_event_loop_gets_its_turn_often_while_rules_are_loaded(folder: Path) -> None:
+    (folder / "hook.yaml").write_text("webhook: crm\nurl: ${HOOK}\n")
+    usual, environ = sys.getswitchinterval(), Noting(HOOK="https://example.com")
+    await Rulebook(folder, environ).reread()
+    assert environ.intervals
+    assert max(environ.intervals) == pytest.approx(GIVE_WAY)
+    assert sys.getswitchinterval() == usual

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from handrail.core.engine import FOLLOWS
 from handrail.core.events import Alarm, Connected, Identify, Track
 from handrail.core.program import Program
-from handrail.runner import Committed, Runner
+from handrail.runner import BATCH, Committed, Runner
 from handrail.store import Commit, Embedded, MemoryStore, RedisStore, Shelf, StoreDown
 from handrail.store.protocol import Store
 from nodes import PROGRAM, Clock, program_of
@@ -107,10 +108,45 @@ async def test_a_later_event_of_the_batch_calls_off_what_would_have_fallen_due_a
     await asyncio.gather(ago(30, "started", "e1"), ago(28, "finished", "e2"), ago(28, "finished", "e2"))
     assert len(watched.commits) == 1
     assert watched.commits[0].state.traits == {}
-    await asyncio.gather(ago(20, "started", "e3"), ago(28, "finished", "e2"))
-    assert watched.commits[1].state.traits == {"nagged": True}, "a duplicate at the end keeps time from nothing"
-    assert watched.commits[1].alarm is not None
-    assert watched.commits[1].alarm > desk.clock()
+    await asyncio.gather(ago(0, "started", "e3"), ago(28, "finished", "e2"))
+    assert watched.commits[1].state.waits
+    desk.clock.now += 6 * 60_000
+    await asyncio.gather(ago(0, "other", "e4"), ago(28, "finished", "e2"))
+    assert watched.commits[2].state.traits == {"nagged": True}, "a duplicate at the end keeps time from nothing"
+    assert watched.commits[2].alarm is not None
+    assert watched.commits[2].alarm > desk.clock()
+
+
+async def test_a_queue_longer_than_a_batch_is_decided_as_one(watched: Watched) -> None:
+    desk = Desk(watched, PATIENT)
+    at = desk.clock() - 3_600_000
+    events = [("started", 0), *((f"other-{n}", 1) for n in range(BATCH - 1)), ("finished", 2)]
+    tracks = [Track(id=name, name=name, at=at + minute * 60_000) for name, minute in events]
+    await asyncio.gather(*(desk.runner.submit("ada", track) for track in tracks))
+    assert len(watched.commits) == 2
+    assert watched.commits[1].state.traits == {}
+
+
+async def test_a_queue_that_comes_event_by_event_is_decided_as_one(watched: Watched) -> None:
+    desk = Desk(watched, PATIENT)
+
+    async def take(name: str, *, minutes_ago: int) -> int:
+        await desk.runner.submit(
+            "ada", Track(id=f"{name}-{minutes_ago}", name=name, at=desk.clock() - minutes_ago * 60_000)
+        )
+        alarm = watched.commits[-1].alarm
+        assert alarm is not None
+        return alarm
+
+    alarm = await take("started", minutes_ago=30)
+    assert alarm == desk.clock() + FOLLOWS, "what fell due since then waits for what may follow"
+    desk.clock.now += FOLLOWS - 1
+    await take("finished", minutes_ago=28)
+    await take("started", minutes_ago=20)
+    assert watched.commits[-1].state.traits == {}
+    desk.clock.now += FOLLOWS
+    await desk.runner.submit("ada", Alarm(at=desk.clock()))
+    assert watched.commits[-1].state.traits == {"nagged": True}
 
 
 async def test_an_id_is_applied_once_within_a_batch_and_after_it(desk: Desk, watched: Watched) -> None:

@@ -19,9 +19,10 @@ from handrail.core.feed import tell
 from handrail.core.problems import Problem
 from handrail.core.program import Program
 from handrail.core.report import report
-from handrail.core.scenarios import Result, Scenario, run
-from handrail.core.scenarios import read_tests as scenarios_of
+from handrail.core.scenarios import Result, run
 from handrail.core.schema import rule_schema
+from handrail.core.testfiles import Scenario
+from handrail.core.testfiles import read_tests as scenarios_of
 from handrail.rulebook import is_test, load_sources, read_sources, read_tests
 from handrail.settings import OperatorError, Role, Settings, SettingsError, table
 from handrail.ticker import Ticker

@@ -49,13 +49,14 @@ class _Call(Item, rename="camel"):
 
 
 class _Logged(Struct):
-    """A line of the event log; old ones have no `now` and no `prompts`."""
+    """A line of the event log; old ones have no `now`, `prompts` and `more`."""
 
     user: str
     at: int
     event: Event
     now: int | None = None
     prompts: dict[str, str] = {}
+    more: bool = False
 
 
 class _Mark(Struct):
@@ -146,10 +147,12 @@ def _read_call(call: _Call, where: str) -> Entry:
 
 def _read_logged(line: bytes) -> Entry | None:
     told = _logged.decode(line)
-    user = check_user(told.user)
+    user, now = check_user(told.user), told.at if told.now is None else told.now
+    for at in (now, told.event.at):
+        read_time(at)
     if isinstance(told.event, Alarm) and not told.event.lost_nodes and not told.prompts:
         return None
-    return Entry(user, told.at if told.now is None else told.now, told.event, True, told.prompts)
+    return Entry(user, now, told.event, True, told.prompts, told.more)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -29,6 +30,7 @@ LOOK_EVERY_MS = 500
 # So many documents made at once are no longer looked through for garbage; they have no cycles. Fewer are: connections
 # that live at that moment would be left out with them, and they may have cycles.
 MANY = 500
+GIVE_WAY = 0.0001  # seconds
 Stamp = tuple[tuple[str, int, int], ...]
 _log = structlog.get_logger("handrail.rules")
 
@@ -100,7 +102,8 @@ class Rulebook:
         if sources == self._seen:
             return
         before = self._work
-        loaded = await asyncio.to_thread(load_sources, sources, self._environ, before=before)
+        with _taking_turns():
+            loaded = await asyncio.to_thread(load_sources, sources, self._environ, before=before)
         if self._adopt(sources, loaded):
             self._on_change()
         if before is not None:
@@ -228,6 +231,18 @@ def _without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """Have the thread that loads give way often: the event loop gives its turn up with every message that it reads or
+    writes, and would wait the usual five milliseconds to get it back each time."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(min(usual, GIVE_WAY))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _stamp(folder: Path) -> Stamp:

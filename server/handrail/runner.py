@@ -22,7 +22,7 @@ from msgspec import Struct
 from handrail.core import engine, frames
 from handrail.core.effects import Call, Considered, Decision, Effect, Push
 from handrail.core.events import Absorb, Activity, Alarm, Event, Known, Merged
-from handrail.core.merge import heir_of
+from handrail.core.merge import heir_of, is_heritable
 from handrail.core.program import Program
 from handrail.core.state import State
 from handrail.store.cache import States
@@ -36,6 +36,7 @@ PATIENCE = 5.0  # seconds to keep trying while the store is away
 PAUSE = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between such tries; the last one goes on
 KEPT = 5_000  # states of users nobody holds
 BATCH = 256  # events in one commit
+QUEUED = 1_000  # ms ago: an event that old comes from a queue, and the rest of it may follow
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -50,6 +51,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     heir: str = ""
     effects: tuple[Effect, ...] = ()
     trace: tuple[Considered, ...] = ()
+    more: bool = False  # decided as one after which others are to be expected
 
 
 class Committed(Struct, frozen=True):
@@ -69,12 +71,13 @@ class TooManyConflicts(Exception):
 
 class _Turn(Struct):
     """A batch after deciding at `now`: the state reached and, for each event, its outcome or the exception it ended
-    in."""
+    in. `more`: others are to be expected, so time did not pass up to now."""
 
     now: int
     base: State
     state: State
     results: list[Outcome | Exception]
+    more: bool
 
 
 _Waiting = tuple[Event, "asyncio.Future[Outcome]"]
@@ -186,7 +189,8 @@ class Runner:
         while True:
             try:
                 state = state or await self.read(user)
-                turn = self._decide(state, [event for event, _ in batch])
+                more = bool(self._waiting[user])
+                turn = self._decide(state, [event for event, _ in batch], more=more)
                 if await self._write(user, turn, batch, doubtful=failures > 0):
                     break
                 state = None
@@ -203,10 +207,11 @@ class Runner:
         for (_, future), result in zip(batch, turn.results, strict=True):
             _resolve(future, result)
 
-    def _decide(self, base: State, events: list[Event]) -> _Turn:
+    def _decide(self, base: State, events: list[Event], *, more: bool) -> _Turn:
+        """With `more`, others wait for the next batch."""
         program, now = self.program(base.user), self.clock()
-        turn = _Turn(now, base, base, [])
-        last = _last_new(events, base.seen)
+        last = None if more else _last_new(events, base.seen)
+        turn = _Turn(now, base, base, [], more or (last is not None and _is_queued(last, now)))
         for event in events:
             if heir := heir_of(turn.state, event):
                 turn.results.append(Outcome(id=event.id, duplicate=True, heir=heir))
@@ -215,13 +220,14 @@ class Runner:
                 turn.results.append(Outcome(id=event.id, duplicate=True))
                 continue
             try:
-                step = engine.step(program, turn.state, event, now, more=event is not last)
+                more = turn.more or event is not last
+                step = engine.step(program, turn.state, event, now, more=more)
             except Exception as fault:  # one event a rule cannot digest must not hold up the user's others
                 log.exception("an event could not be decided", event_id=event.id, kind=type(event).__name__)
                 turn.results.append(fault)
                 continue
             turn.state = step.state
-            turn.results.append(Outcome(id=event.id, effects=step.effects, trace=step.trace))
+            turn.results.append(Outcome(id=event.id, effects=step.effects, trace=step.trace, more=more))
         return turn
 
     async def _write(self, user: str, turn: _Turn, batch: list[_Waiting], *, doubtful: bool) -> bool:
@@ -244,11 +250,14 @@ class Runner:
     def _commit_of(self, user: str, turn: _Turn, applied: list[tuple[Event, Outcome]], program: Program) -> Commit:
         now = self.clock()
         effects = [effect for _, outcome in applied for effect in outcome.effects]
+        alarm = engine.alarm(program, turn.state)
+        if turn.more and alarm is not None:
+            alarm = max(alarm, now + engine.FOLLOWS)
         return Commit(
             state=msgspec.structs.replace(turn.state, version=turn.base.version + 1),
             expected=turn.base.version,
             frames=tuple((e.frame.offset, frames.encode(e.frame)) for e in effects if isinstance(e, Push)),
-            alarm=engine.alarm(program, turn.state),
+            alarm=alarm,
             jobs=tuple(_job(user, effect, now) for effect in effects if isinstance(effect, Call)),
             seen=_new_ids(turn, [event for event, _ in applied]),
             log=tuple(
@@ -291,6 +300,10 @@ def _last_new(events: list[Event], seen: Mapping[str, int]) -> Event | None:
     return next(reversed(new.values()), None)
 
 
+def _is_queued(event: Event, now: int) -> bool:
+    return is_heritable(event) and event.at < now - QUEUED
+
+
 def _changed(turn: _Turn, applied: list[tuple[Event, Outcome]]) -> bool:
     """Whether there is anything to write. An alarm always is: its timer has to be moved or removed."""
     if not applied:
@@ -329,6 +342,8 @@ def _line(user: str, event: Event, outcome: Outcome, now: int) -> bytes:
     pushed = [effect.frame for effect in outcome.effects if isinstance(effect, Push)]
     if prompts := {frame.id: frame.message for frame in pushed if isinstance(frame, frames.Prompt)}:
         line["prompts"] = prompts  # by which what the user does with them can be told
+    if outcome.more:
+        line["more"] = True
     return _encode(line)
 
 

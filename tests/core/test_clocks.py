@@ -171,6 +171,8 @@ def test_what_hardly_ever_changes_rings_seldom() -> None:
         ("string(now).startsWith('2026')", False),
         ("int(now) > 1", False),
         ("now.getMilliseconds() > 5", False),
+        ("now >= timestamp('2026-12-01T09:00:00+01:00')", True),
+        ("now >= timestamp('2026-12-01T08:00:00.5Z')", True),
         ("timestamp(user.traits.until) - now <= duration('72h')", True),
         ("user.goals.exists(g, now > user.last_visit)", False),
         ("user.sessions > 1", None),

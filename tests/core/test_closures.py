@@ -138,7 +138,8 @@ GRAMMAR = {
         ),
     ],
     "time": [
-        "now|user.first_seen|timestamp('2026-03-29T00:59:59Z')|timestamp('1970-01-01T00:00:00Z')",
+        "now|user.first_seen|timestamp('2026-03-29T00:59:59Z')|timestamp('1970-01-01T00:00:00Z')"
+        "|timestamp('2026-03-29T00:59:59.25Z')|timestamp('2026-03-29T02:00:00+01:00')",
         *("({time} + {span})", "({span} + {time})", "({time} - {span})"),
         *("timestamp({dyn})", "timestamp({moment})", "timestamp({int})", "timestamp({time})"),
     ],

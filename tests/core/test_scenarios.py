@@ -9,7 +9,8 @@ from plays import compiled
 from test_rules import CONTRACT
 
 from handrail.core.program import Program
-from handrail.core.scenarios import Result, read_tests, run
+from handrail.core.scenarios import Result, run
+from handrail.core.testfiles import read_tests
 
 RULES = """
 trigger: greet

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from handrail.core import values
@@ -309,7 +309,6 @@ def _part(name: str, operand: Closure, zone: Closure | None = None) -> Closure:
 
 _PATTERN = re.compile(r"(\^?)((?:[\w @/:,;=~#%&!<>\"'-]|\\[.+*?/-])*)(\$?)", re.ASCII)
 _SPAN = re.compile(r"(?=\d)(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?(?:(\d{1,6})ms)?", re.ASCII)
-_MOMENT = re.compile(r"(19[7-9]\d|2[01]\d\d)-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 def _plain_pattern(node: Node) -> tuple[Callable[[str, str], bool], str]:
@@ -330,11 +329,11 @@ def _duration(parts: tuple[Node, ...]) -> timedelta:
 
 
 def _timestamp(parts: tuple[Node, ...]) -> datetime:
-    if len(parts) != 1 or not isinstance(parts[0].value, str) or not _MOMENT.fullmatch(parts[0].value):
+    if len(parts) != 1 or not isinstance(parts[0].value, str):
         raise _Unsupported
     try:
-        return datetime.fromisoformat(parts[0].value[:-1]).replace(tzinfo=UTC)
-    except ValueError:
+        return values.as_time(parts[0].value)
+    except values.Doubt:
         raise _Unsupported from None
 
 

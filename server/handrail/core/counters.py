@@ -10,9 +10,8 @@ from bisect import bisect_right, insort
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
-
 from msgspec import Struct
+from pydantic import BeforeValidator
 
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression

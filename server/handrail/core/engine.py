@@ -33,7 +33,9 @@ from handrail.core.traits import tell
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, is_late, touch
 
-__all__ = ["Step", "alarm", "fresh", "snapshot", "step"]
+__all__ = ["FOLLOWS", "Step", "alarm", "fresh", "snapshot", "step"]
+
+FOLLOWS = 250  # ms after a step with `more` within which the other event is expected
 
 
 class Step(Struct, frozen=True):

@@ -17,6 +17,7 @@ MAX_EVENT = 16 * 1024  # bytes of JSON
 MAX_DEPTH = 16
 MAX_KEYS = 64  # in one object
 MAX_INT = 2**53  # beyond it JavaScript no longer counts exactly
+LATEST = 253_402_300_799_999  # ms: the end of the year 9999; later times cannot be written
 FAR_FUTURE = 24 * 3_600_000
 
 _POLLUTING = frozenset({"__proto__", "constructor", "prototype"})
@@ -94,7 +95,7 @@ def read_time(value: str | int | float) -> int:
     Raises BadInput `bad-time`.
     """
     moment = _parse_text(value) if isinstance(value, str) else _parse_number(value)
-    if not 0 <= moment <= MAX_INT:
+    if not 0 <= moment <= LATEST:
         raise BadInput("bad-time", "The time lies before 1970 or too far ahead.", _TIME_FIX)
     return moment
 

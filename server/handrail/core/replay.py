@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from handrail.core.deadlines import alarm
 from handrail.core.effects import Decision
-from handrail.core.engine import Step, fresh, step
+from handrail.core.engine import FOLLOWS, Step, fresh, step
 from handrail.core.events import PROMPT_EVENTS, Alarm, Connected, Disconnected, Event, Track
 from handrail.core.program import Program
 
@@ -27,7 +27,8 @@ PAGE = "page"
 class Entry(Struct, frozen=True, array_like=True):
     """A recorded event of a user. `now` is when it was decided; for one not `logged` by Handrail, when it happened.
 
-    `prompts` maps the ids of prompts that were shown then to their messages.
+    `prompts` maps the ids of prompts that were shown then to their messages. `more`: it was decided with others to
+    follow, as from a queue.
     """
 
     user: str
@@ -35,6 +36,7 @@ class Entry(Struct, frozen=True, array_like=True):
     event: Event
     logged: bool = False
     prompts: dict[str, str] = {}
+    more: bool = False
 
 
 class Lived(Struct, frozen=True):
@@ -58,11 +60,16 @@ def replay(program: Program, entries: Sequence[Entry], *, until: int, present: b
     """Live through one user's entries, in order of `now`, and on to `until`; `present` as said above."""
     life = _Life(program, entries[0], present=present and not any(entry.logged for entry in entries))
     messages: dict[str, str] = {}
+    expected = 0  # until when more is
     for entry in entries:
-        life.advance(entry.now)
-        life.meet(_by_message(entry.event, messages))
+        if entry.now >= expected:
+            life.advance(entry.now)
+        life.now = max(life.now, entry.now)
+        life.meet(_by_message(entry.event, messages), more=entry.more)
         messages |= entry.prompts
-    life.advance(until)
+        expected = entry.now + FOLLOWS if entry.more else 0
+    if until >= expected:
+        life.advance(until)
     return life.told()
 
 
@@ -100,14 +107,14 @@ class _Life:
             self._leave()
         self.now = max(self.now, until)
 
-    def meet(self, event: Event) -> None:
+    def meet(self, event: Event, *, more: bool) -> None:
         if event.id and event.id in self.state.seen:
             self.duplicates += 1
             return
         if self.present and not self.state.connections:
             self._take(Connected(id="", at=self.now, connection=PAGE, node="replay"))
         self.events += not isinstance(event, Alarm)
-        self._take(event)
+        self._take(event, more=more)
 
     def told(self) -> Lived:
         quiet = self.state.sessions - len(self.prompts)
@@ -122,8 +129,8 @@ class _Life:
         if self.state.prompt is not None and not self.state.prompt.expires:
             self.state.prompt = None
 
-    def _take(self, event: Event) -> None:
-        done = step(self.program, self.state, event, self.now)
+    def _take(self, event: Event, *, more: bool = False) -> None:
+        done = step(self.program, self.state, event, self.now, more=more)
         self.state = done.state
         self.state.version += 1
         self._count(done)

@@ -15,10 +15,10 @@ from handrail.core.flows import FlowShape
 from handrail.core.messages import DEEDS, ButtonShape, MessageShape
 from handrail.core.personas import PersonaShape
 from handrail.core.policy import REASONS, PolicyShape
-from handrail.core.scenarios import ACTIONS, EntryShape, TestShape
 from handrail.core.segments import SegmentShape
 from handrail.core.source import Shape
 from handrail.core.surveys import QuestionShape, SurveyShape
+from handrail.core.testfiles import ACTIONS, EntryShape, TestShape
 from handrail.core.trigger import TriggerShape
 from handrail.core.triggers import WHENS
 from handrail.core.webhooks import WebhookShape

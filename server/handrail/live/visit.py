@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from handrail.core import frames
 from handrail.core.events import Connected, Disconnected, Event
@@ -107,15 +110,23 @@ class Reception:
             self.owe(user, event)
 
 
+class _Sent(Struct, eq=False):
+    """An event on its way to the store; `id` is what is acknowledged, if anything is."""
+
+    event: Event
+    id: str | None
+    future: asyncio.Future[Outcome]
+    settled: bool = False
+
+
 class Visit:
-    __slots__ = ("_context", "_desk", "_known", "_last", "_unsettled", "connected", "connection", "left", "user")
+    __slots__ = ("_context", "_desk", "_known", "_unsettled", "connected", "connection", "left", "user")
 
     def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any]) -> None:
         self._context = context
         self._desk = desk
         self._known = True
-        self._last: asyncio.Future[Outcome] | None = None
-        self._unsettled = 0
+        self._unsettled: deque[_Sent] = deque()
         self.connected = False
         self.connection = connection
         self.left = False
@@ -138,8 +149,8 @@ class Visit:
         except BadInput as fault:
             self._refuse(fault, inbound.find_id(data))
         await self.connection.room()
-        if self._unsettled >= UNSETTLED and self._last is not None:
-            await asyncio.wait([self._last])
+        if len(self._unsettled) >= UNSETTLED:
+            await asyncio.wait([self._unsettled[-1].future])
 
     async def hello(self, hello: Hello) -> None:
         """Raises BadInput."""
@@ -240,21 +251,32 @@ class Visit:
                 self._submit(inbound.activity_of(message, self.connection.id, now))
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
-        self._last = self._desk.profiles.submit(self.user, event, known=self._known)
-        self._unsettled += 1
-        self._last.add_done_callback(partial(self._settled, event, acknowledge))
+        future = self._desk.profiles.submit(self.user, event, known=self._known)
+        sent = _Sent(event, acknowledge, future)
+        self._unsettled.append(sent)
+        future.add_done_callback(partial(self._settled, sent))
 
-    def _settled(self, event: Event, acknowledge: str | None, future: asyncio.Future[Outcome]) -> None:
-        self._unsettled -= 1
+    def _settled(self, sent: _Sent, future: asyncio.Future[Outcome]) -> None:
         fault = None if future.cancelled() else future.exception()
         if future.cancelled() or isinstance(fault, StoreDown | TooManyConflicts):
-            self._store_away(acknowledge)
-        elif fault is not None:
-            self.connection.error(_FAULT, acknowledge)
-        elif isinstance(event, Connected) and future.result().heir:
+            self._store_away(sent.id)
+            return
+        if fault is not None:
+            self.connection.error(_FAULT, sent.id)
+            sent.id = None
+        elif isinstance(sent.event, Connected) and future.result().heir:
             self._refuse(known_visitor(), None)  # they became a user while they were being let in
-        elif acknowledge is not None:
-            self.connection.acknowledge(acknowledge)
+        sent.settled = True
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """The newest that the store has with all before it: of a user who was only just made known, or of a visitor who
+        became one, a later event may be settled before an earlier one."""
+        newest = None
+        while self._unsettled and self._unsettled[0].settled:
+            newest = self._unsettled.popleft().id or newest
+        if newest is not None:
+            self.connection.acknowledge(newest)
 
     def _refuse(self, fault: BadInput, event: str | None) -> None:
         self.connection.error(fault, event)

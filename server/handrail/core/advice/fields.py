@@ -42,8 +42,8 @@ def absent_fields(written: Written) -> Iterator[Problem]:
         for reading in _readings(use):
             if reading.name.startswith(_COUNTERS):
                 yield from _no_counter(reading, written)
-            elif use.path[-1] == "key":
-                yield from _no_key(reading, _events(use.document, use.path, seen))
+            elif reading.path[-1] == "key":
+                yield from _no_key(reading, _events(reading.document, reading.path, seen))
             else:
                 yield from _no_property(reading, _events(reading.document, reading.path, seen))
 
@@ -80,7 +80,7 @@ def _no_property(reading: Reading, events: Sequence[Happening]) -> Iterator[Prob
 
 def _no_key(reading: Reading, events: Sequence[Happening]) -> Iterator[Problem]:
     """As of any expression; but for a key that is just this property, one event that lacks it is enough."""
-    plain = isinstance(reading.use.what, Expression) and reading.use.what.source == reading.name
+    plain = isinstance(reading.what, Expression) and reading.what.source == reading.name
     lacking = [found for event in events if (found := list(_no_property(reading, [event])))]
     yield from lacking[0] if plain and lacking else _no_property(reading, events)
 
