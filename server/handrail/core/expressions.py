@@ -1,4 +1,4 @@
-"""Conditions and values of rule files, in CEL. The only module that knows the CEL library.
+"""Conditions and values of rule files, in CEL.
 
 `Expressions.compile` refuses, with line and column, what could never work: unknown names, wrong types, bad regex and
 duration literals. What an expression reads is taken from its checked syntax tree, so that only that is computed.
@@ -12,68 +12,25 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 from weakref import WeakValueDictionary
 
-from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .pyi but no py.typed
 from msgspec import Struct
 
 from handrail.core.clocks import GROWING, read_clock
 from handrail.core.closures import build
 from handrail.core.complaints import absent, faults, retell, type_name
+from handrail.core.library import EVALUATION_ERRORS, Checked, Literals, Runtime, check, environments, is_error
 from handrail.core.outlines import Outline, Outliner
-from handrail.core.syntax import Node, parse_tree
-from handrail.core.usage import MAPS, Use, compared_personas, keys_used, uses_of
+from handrail.core.syntax import Node
+from handrail.core.usage import MAPS, compared_personas, keys_used
 from handrail.core.values import Closure, Doubt, Missing, doubt
 
 MAX_SOURCE = 2_000  # characters; bounds what one expression can cost
 MAX_OUTLINES = 2_000  # kept; a rule set has some dozens
 
-_T = cel.Type
-_VARIABLES: dict[str, cel.Type] = {
-    "user.id": _T.STRING,
-    "user.traits": _T.Map(_T.STRING, _T.DYN),
-    "user.segments": _T.List(_T.STRING),
-    "user.sessions": _T.INT,
-    "user.session.id": _T.STRING,
-    "user.session.started": _T.TIMESTAMP,
-    "user.session.length": _T.DURATION,
-    "user.session.events": _T.INT,
-    "user.counters": _T.Map(_T.STRING, _T.INT),
-    "user.steps": _T.Map(_T.STRING, _T.STRING),
-    "user.flow.id": _T.STRING,
-    "user.flow.variant": _T.STRING,
-    "user.flow.position": _T.INT,
-    "user.goals": _T.List(_T.STRING),
-    "user.persona": _T.STRING,
-    "user.attributes": _T.Map(_T.STRING, _T.DYN),
-    "user.consents": _T.Map(_T.STRING, _T.BOOL),
-    "user.locale": _T.STRING,
-    "user.timezone": _T.STRING,
-    "user.location.country": _T.STRING,
-    "user.location.region": _T.STRING,
-    "user.location.city": _T.STRING,
-    "user.device.type": _T.STRING,
-    "user.device.os": _T.STRING,
-    "user.device.browser": _T.STRING,
-    "user.first_seen": _T.TIMESTAMP,
-    "user.last_visit": _T.TIMESTAMP,
-    "now": _T.TIMESTAMP,
-}
-_EVENT_VARIABLES: dict[str, cel.Type] = {
-    "event.name": _T.STRING,
-    "event.properties": _T.Map(_T.STRING, _T.DYN),
-    "event.context": _T.Map(_T.STRING, _T.DYN),
-}
-_ANSWERS: dict[str, cel.Type] = {"answers": _T.Map(_T.STRING, _T.DYN)}  # what questions of surveys see besides
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-# Functions whose literals the compiler lets pass and evaluation would refuse, each time; and how to try one.
-_WITH_LITERALS = {"matches": "''.matches(text)", "duration": "duration(text)", "timestamp": "timestamp(text)"}
 _NONE = frozenset[str]()
-VARIABLES = frozenset({*_VARIABLES, *_EVENT_VARIABLES})
-
-# What the library and its bindings raise on data that CEL cannot hold, such as a lone surrogate.
-_EVALUATION_ERRORS = (RuntimeError, ValueError, TypeError, OverflowError, SystemError)
 
 
 class Fault(Struct, frozen=True, order=True):
@@ -124,7 +81,7 @@ class Expression:
         *("clock", "counters", "keys", "personas", "reads", "segments", "source"),
     )
 
-    def __init__(self, source: str, runtime: _Runtime, checked: _Checked, outline: Outline | None) -> None:
+    def __init__(self, source: str, runtime: Runtime, checked: Checked, outline: Outline | None) -> None:
         self.source = source
         self._runtime = runtime
         self._checked = checked
@@ -203,11 +160,11 @@ class Expression:
         result = self._evaluate(scope)
         if isinstance(result, str):
             return Outcome(None, result)
-        if result.type() == _T.ERROR:
+        if is_error(result):
             return Outcome(None, retell(str(result.value())))
         try:
             return self._outcome(result.plain_value())
-        except _EVALUATION_ERRORS as error:
+        except EVALUATION_ERRORS as error:
             return Outcome(None, str(error))
 
     def _make(self) -> Closure:
@@ -231,84 +188,19 @@ class Expression:
             data[name] = value
         try:
             return self._runtime.eval(data=data)
-        except _EVALUATION_ERRORS as error:
+        except EVALUATION_ERRORS as error:
             return f"a value cannot be used in an expression: {error}"
-
-
-class _Environment(NamedTuple):
-    """The library's environment, and the names that it knows."""
-
-    library: Any
-    names: tuple[str, ...]
-
-
-def _environment(more: Mapping[str, cel.Type]) -> _Environment:
-    variables = {**_VARIABLES, **more}
-    return _Environment(cel.NewEnv(variables=variables), tuple(variables))
-
-
-class _Runtime:
-    """An expression as the library evaluates it, compiled for that when first asked to."""
-
-    __slots__ = ("_compiled", "_library", "_source")
-
-    def __init__(self, library: Any, source: str) -> None:
-        self._library = library
-        self._source = source
-        self._compiled: cel.Expression | None = None
-
-    @property
-    def compiled(self) -> Any:
-        if self._compiled is None:
-            self._compiled = self._library.compile(self._source)
-        return self._compiled
-
-    def eval(self, data: dict[str, object]) -> Any:
-        return self.compiled.eval(data=data)
-
-
-class _Checked(Struct, frozen=True):
-    """What the compiler tells of a source without faults, or of the outline of many: the syntax tree, the name of its
-    type, and what is read off the tree; `variables` are the names in `uses`, sorted. Where it is `plain` there is
-    nothing in it that the compiler should not have let pass. The library goes through a map in another order in each
-    process; what comes `unordered` of it is put in order."""
-
-    tree: Node
-    kind: str
-    plain: bool
-    unordered: bool
-    uses: list[Use]
-    variables: tuple[str, ...]
-
-
-def _check(runtime: _Runtime, names: Iterable[str]) -> _Checked:
-    """Raises RuntimeError with every fault of the source."""
-    tree = parse_tree(runtime.compiled.serialize())
-    uses = list(uses_of(tree, frozenset(names)))
-    return _Checked(
-        tree,
-        kind=runtime.compiled.return_type().name(),
-        plain=not any(node.kind == "loop" or node.name in _WITH_LITERALS for node in tree.walk()),
-        unordered=tree.kind == "loop" and tree.parts[0].name in MAPS and tree.parts[1].kind == "list",
-        uses=uses,
-        variables=tuple(sorted({name for name, _, _ in uses})),
-    )
 
 
 class Expressions:
     """Compiles expressions against the names of the rule language, each but once."""
 
     def __init__(self) -> None:
-        self._environments = {
-            "lonely": _environment({}),
-            "event": _environment(_EVENT_VARIABLES),
-            "answers": _environment(_ANSWERS),
-        }
+        self._environments = environments()
         self._compiled: WeakValueDictionary[tuple[str, str, str], Expression] = WeakValueDictionary()
         self._outliner = Outliner(MAPS)
-        self._checked: dict[tuple[str, str], _Checked | None] = {}
-        literal = cel.NewEnv(variables={"text": _T.STRING})
-        self._literals = {name: literal.compile(source) for name, source in _WITH_LITERALS.items()}
+        self._checked: dict[tuple[str, str], Checked | None] = {}
+        self._literals = Literals()
 
     def compile(
         self, source: str, *, want: Literal["bool", "any"] = "bool", event: bool = True, answers: bool = False
@@ -342,11 +234,11 @@ class Expressions:
     def _compile(self, source: str, want: str, view: str) -> Expression:
         self._refuse(source)
         library, names = self._environments[view]
-        runtime = _Runtime(library, source)
+        runtime = Runtime(library, source)
         outline = self._outliner.outline(source)
         alike = self._check_outline(outline.text, view) if outline else None
         try:
-            expression = Expression(source, runtime, alike or _check(runtime, names), outline if alike else None)
+            expression = Expression(source, runtime, alike or check(runtime, names), outline if alike else None)
         except RuntimeError as error:
             raise ExpressionError(Fault(*each) for each in faults(str(error), source, [*names])) from error
         wrong = [Fault(*_place(source, at), message) for at, message in self._wrong(expression)]
@@ -356,14 +248,14 @@ class Expressions:
             raise ExpressionError(wrong)
         return expression
 
-    def _check_outline(self, text: str, view: str) -> _Checked | None:
+    def _check_outline(self, text: str, view: str) -> Checked | None:
         """None where it has faults: the source itself must tell which."""
         if (text, view) not in self._checked:
             if len(self._checked) >= MAX_OUTLINES:
                 self._checked.clear()
             library, names = self._environments[view]
             try:
-                self._checked[text, view] = _check(_Runtime(library, text), names)
+                self._checked[text, view] = check(Runtime(library, text), names)
             except RuntimeError:
                 self._checked[text, view] = None
         return self._checked[text, view]
@@ -384,12 +276,12 @@ class Expressions:
         for node, inside in () if expression.plain else _with_loops(expression.tree, inside=False):
             if node.kind == "loop" and inside:
                 yield node.at, "a loop (map, filter, all, exists, exists_one) inside another is not allowed"
-            elif node.kind == "call" and node.name in self._literals and node.parts:
+            elif node.kind == "call" and node.parts:
                 literal = node.parts[-1]
                 if literal.kind == "constant" and isinstance(literal.value, str):
-                    result = self._literals[node.name].eval(data={"text": literal.value})
-                    if result.type() == _T.ERROR:
-                        yield literal.at, f"'{literal.value}': {retell(str(result.value()))}"
+                    fault = self._literals.fault(node.name, literal.value)
+                    if fault is not None:
+                        yield literal.at, f"'{literal.value}': {retell(fault)}"
 
 
 def _with_loops(node: Node, *, inside: bool) -> Iterator[tuple[Node, bool]]:
