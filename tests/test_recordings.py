@@ -63,8 +63,8 @@ def test_a_line_of_the_log_keeps_the_time_of_deciding() -> None:
     )
 
 
-def test_an_alarm_of_the_log_rings_anyway_unless_it_tells_of_lost_processes() -> None:
-    assert read({"at": AT, "user": "ann", "event": {"type": "alarm", "at": AT}}) is None
+def test_an_alarm_of_the_log_says_up_to_when_time_had_passed() -> None:
+    assert read({"at": AT, "user": "ann", "event": {"type": "alarm", "at": AT}}) == Entry("ann", AT, Alarm(at=AT), True)
     lost = {"type": "alarm", "at": AT, "lost_nodes": ["n"]}
     assert read({"at": AT, "user": "ann", "event": lost}) == Entry("ann", AT, Alarm(at=AT, lost_nodes=("n",)), True)
 

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 import msgspec
 from msgspec import Struct
 
-from handrail.core.events import Alarm, Event
+from handrail.core.events import Event
 from handrail.core.inputs import BadInput, read_time
 from handrail.core.replay import Entry
 from handrail.identity import check_user
@@ -145,13 +145,11 @@ def _read_call(call: _Call, where: str) -> Entry:
     return Entry(check_user(told.user_id or told.anonymous_id), at, told.event)
 
 
-def _read_logged(line: bytes) -> Entry | None:
+def _read_logged(line: bytes) -> Entry:
     told = _logged.decode(line)
     user, now = check_user(told.user), told.at if told.now is None else told.now
     for at in (now, told.event.at):
         read_time(at)
-    if isinstance(told.event, Alarm) and not told.event.lost_nodes and not told.prompts:
-        return None
     return Entry(user, now, told.event, True, told.prompts, told.more)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from plays import START, compiled
 from test_properties import FEW, HAPPENINGS, MINUTE, PAUSES, event_of, program
@@ -153,7 +153,24 @@ class Recorded:
         return msgspec.structs.replace(event, properties={**kept, "prompt": shown.prompt.id})
 
 
+WAITED_FOR = [
+    (0, {"kind": "track", "name": "a", "ago": 2_400_000, "properties": {"n": 0}}),
+    (1_000, {"kind": "track", "name": "a", "ago": 1_000, "properties": {"n": 0}}),
+    (0, {"kind": "disconnect", "tab": "one"}),
+    (600_000, {"kind": "disconnect", "tab": "one"}),
+]
+
+
+RUNG_IN_BETWEEN = [
+    (0, {"kind": "identify", "ago": 0, "traits": {"plan": None}}),
+    (7_200_000, {"kind": "identify", "ago": 2_400_000, "traits": {"plan": None}}),
+    (0, {"kind": "alarm", "lost": False}),
+]
+
+
 @FEW
+@example(WAITED_FOR)
+@example(RUNG_IN_BETWEEN)
 @given(st.lists(st.tuples(PAUSES, HAPPENINGS), min_size=1, max_size=25))
 def test_a_log_replayed_under_the_same_rules_decides_the_same(history: list[tuple[int, dict[str, Any]]]) -> None:
     recorded = Recorded()

@@ -63,13 +63,13 @@ def replay(program: Program, entries: Sequence[Entry], *, until: int, present: b
     expected = 0  # until when more is
     for entry in entries:
         if entry.now >= expected:
-            life.advance(entry.now)
+            life.advance(entry.now, since=expected)
         life.now = max(life.now, entry.now)
         life.meet(_by_message(entry.event, messages), more=entry.more)
         messages |= entry.prompts
         expected = entry.now + FOLLOWS if entry.more else 0
     if until >= expected:
-        life.advance(until)
+        life.advance(until, since=expected)
     return life.told()
 
 
@@ -96,8 +96,9 @@ class _Life:
         self.considered: Counter[tuple[str, str, str]] = Counter()
         self.prompts: Counter[str] = Counter()
 
-    def advance(self, until: int) -> None:
-        """Let the clock run, ringing every alarm on the way."""
+    def advance(self, until: int, *, since: int = 0) -> None:
+        """Let the clock run, ringing every alarm on the way, none before `since`."""
+        self.now = max(self.now, since)
         for _ in range(RINGS):
             due = alarm(self.program, self.state)
             if due is None or due > until:
