@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from handrail.rulebook import GIVE_WAY, Rulebook, is_test, read_sources
 
@@ -87,6 +88,21 @@ def test_a_bad_file_keeps_the_last_good_set(folder: Path) -> None:
     assert book.read()
     assert (sorted(book.program.triggers), book.problems) == (["b", "c"], ())
     assert book.version != version
+
+
+def test_a_warning_is_logged_when_it_is_new(folder: Path) -> None:
+    book = Rulebook(folder, {})
+    unused = f"{(folder / 'm.yaml').as_posix()}:1:10: warning: nothing shows this message"
+    logged = []
+    for text in ("message: m\nkind: toast\n", "message: m\nkind: modal\n", "message: m\nkind: modul\n"):
+        (folder / "m.yaml").write_text(text)
+        with capture_logs() as lines:
+            book.read()
+        logged.append([line["event"] for line in lines if line["log_level"] != "info"])
+    first, second, third = logged
+    assert [each.startswith(unused) for each in first] == [True]
+    assert second == []
+    assert third[0].startswith(f"{(folder / 'm.yaml').as_posix()}:2:7: kind: expected one of")
 
 
 def test_a_start_with_faults_has_no_rules_and_says_so(folder: Path) -> None:

@@ -123,9 +123,8 @@ class Rulebook:
 
     def _adopt(self, sources: Sources, loaded: Loaded) -> bool:
         self._seen, self._work = sources, loaded.work
+        self._tell(loaded.problems)
         self.problems = loaded.problems
-        for problem in loaded.problems:
-            (_log.warning if problem.severity == "warning" else _log.error)(str(problem))
         if loaded.program is None:
             kept = f"version {self.version} stays live" if self.loaded else "none are live until this is mended"
             _log.error(f"rules have faults: {kept}")
@@ -133,6 +132,14 @@ class Rulebook:
         self._program, self._sources, self.loaded = loaded.program, sources, True
         _log.info("rules are live", folder=_shown(self._folder), triggers=self.triggers, version=self.version)
         return True
+
+    def _tell(self, problems: tuple[Problem, ...]) -> None:
+        """Log every error, and the warnings that were not there before."""
+        for problem in problems:
+            if problem.severity == "error":
+                _log.error(str(problem))
+            elif problem not in self.problems:
+                _log.warning(str(problem))
 
 
 def read_sources(folder: Path) -> Sources:
