@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from handrail.core.cel import VARIABLES
 from handrail.core.expressions import MAX_SOURCE, Expression, ExpressionError, Expressions, Outcome
-from handrail.core.library import VARIABLES
 from handrail.core.syntax import parse_tree
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)

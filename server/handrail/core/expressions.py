@@ -17,10 +17,10 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
+from handrail.core.cel import EVALUATION_ERRORS, Checked, Literals, Runtime, check, environments, is_error
 from handrail.core.clocks import GROWING, read_clock
 from handrail.core.closures import build
 from handrail.core.complaints import absent, faults, retell, type_name
-from handrail.core.library import EVALUATION_ERRORS, Checked, Literals, Runtime, check, environments, is_error
 from handrail.core.outlines import Outline, Outliner
 from handrail.core.syntax import Node
 from handrail.core.usage import MAPS, compared_personas, keys_used

@@ -14,7 +14,7 @@ from typing import Any
 import minijinja
 from msgspec import Struct
 
-from handrail.core.library import VARIABLES
+from handrail.core.cel import VARIABLES
 from handrail.core.problems import nearest, suggest
 
 FUEL = 20_000  # steps of minijinja's machine; a greeting takes about ten
