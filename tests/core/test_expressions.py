@@ -453,7 +453,7 @@ def test_literals_survive_the_syntax_tree(number: int, fraction: float, text: st
     source = f"[{number}, {fraction:f}, '{escaped}', true, false, null] == []"
     if len(source) > MAX_SOURCE:
         return
-    tree = parse_tree(EXPRESSIONS._environments["lonely"].library.compile(source).serialize())
+    tree = parse_tree(EXPRESSIONS._environments["lonely"].cel.compile(source).serialize())
     found = [node.value for node in tree.parts[0].parts]
     assert found == [number, float(f"{fraction:f}"), text, True, False, None]
 

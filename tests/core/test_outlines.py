@@ -82,7 +82,7 @@ def test_sources_of_one_outline_are_checked_once(sources: tuple[str, ...], outli
     expressions = Expressions()
     for source in sources:
         tree = expressions.compile(source).tree
-        assert tree == parse_tree(expressions._environments["event"].library.compile(source).serialize())
+        assert tree == parse_tree(expressions._environments["event"].cel.compile(source).serialize())
     assert len(expressions._checked) == outlines
 
 

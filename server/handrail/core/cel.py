@@ -62,7 +62,7 @@ EVALUATION_ERRORS = (RuntimeError, ValueError, TypeError, OverflowError, SystemE
 class Environment(NamedTuple):
     """The library's environment, and the names that it knows."""
 
-    library: Any
+    cel: Any
     names: tuple[str, ...]
 
 
