@@ -54,5 +54,6 @@ def user_keys(user: str) -> UserKeys:
     return UserKeys(bucket, root + b"s", root + b"o", root + b"i")
 
 
-def enlisted_key(node: str) -> bytes:
-    return f"hr:{{nodes}}:n:{node}".encode()
+def enlisted_key(node: str, bucket: int) -> bytes:
+    """The set of users of a bucket that a process may hold connections of: who can be reached can be enlisted."""
+    return f"hr:{{b{bucket:04d}}}:n:{node}".encode()

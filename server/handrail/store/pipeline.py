@@ -29,7 +29,16 @@ BACKOFF = (0.05, 1.0)
 INCOMPLETE = object()
 
 Hear = Callable[[bytes, bytes], None]
+Lapse = Callable[[bytes], None]
 pack = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
+
+
+class NotNow(StoreDown):
+    """The server answered that it does not carry the command out for now: it was certainly not run."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(f"the store answered: {answer}")
+        self.answer = answer
 
 
 class Waiter:
@@ -78,15 +87,15 @@ class Waiter:
 def fault(reply: hiredis.ReplyError) -> Exception:
     """What an error reply means: StoreDown when it may pass, else the reply itself."""
     text = str(reply)
-    return StoreDown(f"the store answered: {text}") if text.startswith(PASSING) else reply
+    return NotNow(text) if text.startswith(PASSING) else reply
 
 
 class Wire(asyncio.Protocol):
     """The connection itself: bytes in, replies to those who wait, in order."""
 
-    def __init__(self, hear: Hear, lost: Callable[[Wire, str], None]) -> None:
+    def __init__(self, hear: Hear, lapse: Lapse, lost: Callable[[Wire, str], None]) -> None:
         self.waiting: deque[Waiter] = deque()
-        self._hear = hear
+        self._hear, self._lapse = hear, lapse
         self._lost = lost
         self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
         self._transport: asyncio.Transport | None = None
@@ -114,11 +123,12 @@ class Wire(asyncio.Protocol):
             self.drop(f"the store sent something that is not its protocol ({error})")
 
     def _take(self, reply: Any) -> None:
-        if type(reply) is hiredis.PushNotification and reply[0] == b"message":
-            self._hear(reply[1], reply[2])
+        if type(reply) is hiredis.PushNotification and reply[0] in (b"smessage", b"sunsubscribe"):
+            # Nobody here ever asks to be unsubscribed: it is the server's word that the channel has moved away.
+            self._hear(reply[1], reply[2]) if reply[0] == b"smessage" else self._lapse(reply[1])
         elif not self.waiting:
             self.drop("the store answered what nobody asked")
-        elif self.waiting[0].take(reply):  # confirmations of (un)subscribing are pushes too, in their place
+        elif self.waiting[0].take(reply):  # confirmations of subscribing are pushes too, in their place
             self.waiting.popleft()
 
     def drop(self, reason: str) -> None:
@@ -134,8 +144,9 @@ class Wire(asyncio.Protocol):
 
 
 class Pipeline:
-    """`hear` is given (channel, payload) of each published message; `opened` is called after each greeting, before
-    anything else leaves; `closed` when an open connection was lost."""
+    """`hear` is given (channel, payload) of each message of a sharded channel, `lapse` a channel that has moved away
+    from this server; `opened` is called after each greeting, before anything else leaves; `closed` when an open
+    connection was lost."""
 
     def __init__(
         self,
@@ -143,13 +154,14 @@ class Pipeline:
         *,
         deadline: float = 1.0,
         hear: Hear = lambda channel, payload: None,
+        lapse: Lapse = lambda channel: None,
         opened: Callable[[], None] = lambda: None,
         closed: Callable[[], None] = lambda: None,
     ) -> None:
         self.address = address
         self.server: dict[bytes, Any] = {}  # what the server said of itself
         self._deadline = deadline
-        self._hear, self._opened, self._closed_hook = hear, opened, closed
+        self._hear, self._lapse, self._opened, self._closed_hook = hear, lapse, opened, closed
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -167,6 +179,11 @@ class Pipeline:
     def is_open(self) -> bool:
         return self._wire is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """Nobody waits for anything, a connection included."""
+        return self._connecting is None and not self._queue and not (self._wire is not None and self._wire.waiting)
+
     def send(self, *parts: Any) -> asyncio.Future[Any]:
         """One command; the future ends in its reply, StoreDown, or hiredis.ReplyError."""
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -183,6 +200,11 @@ class Pipeline:
     def post(self, *parts: Any) -> None:
         """One command whose reply nobody needs."""
         self._enqueue(pack(parts), Waiter(None, self._loop.time() + self._deadline))
+
+    def knock(self) -> None:
+        """Connect, unless that is done or it is too soon; nobody waits for it."""
+        if self._wire is None:
+            self._wake()
 
     def shut(self) -> None:
         """Close for good."""
@@ -259,13 +281,14 @@ class Pipeline:
         return True
 
     async def _connect(self) -> None:
-        wire = Wire(self._hear, self._lost)
+        wire = Wire(self._hear, self._lapse, self._lost)
         try:
             async with asyncio.timeout(self._deadline):
                 await self.address.dial(wire)
                 for command in self.address.greeting():
                     reply = await self._ask(wire, command)
                     self.server = reply if isinstance(reply, dict) else self.server
+                self._refuse_replica()
         except asyncio.CancelledError:
             self._failed(wire, "the connection was given up")
             if self._shut:
@@ -277,6 +300,11 @@ class Pipeline:
                 self._open(wire)
             else:
                 self._failed(wire, f"{self.address.shown} hung up")
+
+    def _refuse_replica(self) -> None:
+        """Only nodes of a cluster may be replicas: they know where everything is."""
+        if self.server.get(b"role", b"master") != b"master" and self.server.get(b"mode") != b"cluster":
+            raise StoreDown("it is a replica, which takes no writes")
 
     def _ask(self, wire: Wire, command: tuple[Any, ...]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
