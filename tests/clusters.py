@@ -44,6 +44,10 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         assert BINARY is not None, "redis-server is missing: .ci/need-redis installs it"
         command = [
@@ -85,7 +89,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            return self.ask("PING") == "PONG"
+            return bool(self.ask("PING") == "PONG")
         except OSError:
             return False
 
@@ -94,8 +98,8 @@ class Cluster:
     """`masters` are asked for anew each time: they change."""
 
     def __init__(self, folder: Path) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(TIMEOUT), "--appendonly", "yes")
-        options += ("--cluster-require-full-coverage", "no", "--save", "", "--repl-diskless-sync-delay", "0")
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(TIMEOUT), "--appendonly", "yes"]
+        options += ["--cluster-require-full-coverage", "no", "--save", "", "--repl-diskless-sync-delay", "0"]
         self.servers = [Server(folder / str(number), *options) for number in range(6)]
         self.url = "redis+cluster://" + ",".join(server.place for server in self.servers)
 
@@ -114,21 +118,19 @@ class Cluster:
             wait_for(lambda r=replica, n=name: r.ask("CLUSTER", "REPLICATE", n) == "OK", JOINING)  # type: ignore[misc]
         self.settle()
 
+    def mend(self) -> None:
+        """Start again what was killed."""
+        dead = [server for server in self.servers if not server.is_running]
+        for server in dead:
+            server.start()
+        self.settle()
+
     def settle(self) -> None:
         """Return when all is as it should be: everybody there, three masters, replicas that follow them."""
         wait_for(self._is_whole, JOINING)
 
     def _is_whole(self) -> bool:
-        for server in self.servers:
-            lines = _lines(server)
-            if sum("master" in line and "fail" not in line and "-" in line.split()[-1] for line in lines) < 3:
-                return False
-            if any("fail" in line or "handshake" in line for line in lines):
-                return False
-            role = server.ask("ROLE")
-            if role[0] == "slave" and role[3] != "connected":
-                return False
-        return sum(server.ask("ROLE")[0] == "master" for server in self.servers) == 3
+        return len(self.masters) == 3 and all(map(_is_well, self.servers))
 
     @property
     def masters(self) -> list[Server]:
@@ -202,7 +204,7 @@ class Watched:
     def _knows(self, sentinel: Server) -> bool:
         said = sentinel.ask("SENTINEL", "MASTER", "hand")
         facts = dict(zip(said[::2], said[1::2], strict=True))
-        return (facts["num-slaves"], facts["num-other-sentinels"], facts["flags"]) == ("1", "2", "master")
+        return bool((facts["num-slaves"], facts["num-other-sentinels"], facts["flags"]) == ("1", "2", "master"))
 
 
 @contextlib.contextmanager
@@ -231,6 +233,17 @@ def free_port() -> int:
                 socket.create_server(("127.0.0.1", each)).close()
             return port
     raise OSError("no free port")
+
+
+def _is_well(server: Server) -> bool:
+    lines, role = _lines(server), server.ask("ROLE")
+    holders = [words for line in lines if "master" in (words := line.split())[2] and words[7:8] == ["connected"]]
+    return (
+        sum(any("-" in slots for slots in words[8:]) for words in holders) == 3
+        and not any("fail" in line or "handshake" in line for line in lines)
+        and (role[0] == "master" or role[3] == "connected")
+        and "cluster_state:ok" in server.ask("CLUSTER", "INFO")
+    )
 
 
 def _lines(server: Server) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from clusters import Cluster, clustered
 from handrail.store import Embedded, MemoryStore, RedisStore, Store, launch
 from handrail.store.embedded import ask
 from nodes import Clock, Node, Start, run_node
@@ -23,12 +24,31 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 
 @pytest.fixture
-async def store(valkey: Embedded) -> AsyncIterator[RedisStore]:
-    """A store that is empty."""
+def empty_valkey(valkey: Embedded) -> Embedded:
     assert ask(Path(valkey.url.removeprefix("unix://")), b"FLUSHALL\r\n") == b"+OK\r\n"
-    opened = await RedisStore.connect(valkey.url)
+    return valkey
+
+
+@pytest.fixture
+async def store(empty_valkey: Embedded) -> AsyncIterator[RedisStore]:
+    """A store that is empty."""
+    opened = await RedisStore.connect(empty_valkey.url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def six_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with clustered(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(six_servers: Cluster) -> Cluster:
+    """Three masters and three replicas, all up and empty; a test may kill any of them."""
+    six_servers.mend()
+    six_servers.clear()
+    return six_servers
 
 
 @pytest.fixture

@@ -139,6 +139,22 @@ class Nodes:
             refusal: Exception = answer
         return await self._pursue(place, command, refusal)
 
+    async def read(self, key: bytes, *commands: tuple[Any, ...]) -> list[Any]:
+        """Reads of keys of one bucket, in one write and in this order; error replies stand in the list. Raises
+        StoreDown."""
+        replies: list[Any] = []
+        with suppress(NotNow):
+            replies = await self._owners[place_of(key)].send_many(b"".join(map(pack, commands)), len(commands))
+        if replies and not any(is_elsewhere(reply) for reply in replies):
+            return replies
+        return [await self._reply(key, command) for command in commands]
+
+    async def _reply(self, key: bytes, command: tuple[Any, ...]) -> Any:
+        try:
+            return await self.send(key, *command)
+        except hiredis.ReplyError as error:
+            return error
+
     async def _pursue(self, place: int, command: tuple[Any, ...], refusal: Exception) -> Any:
         """Send a command that was not run to where it belongs, as long as there is time."""
         until = self._loop.time() + self._deadline

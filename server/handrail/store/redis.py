@@ -15,7 +15,7 @@ from handrail.core.state import State, dump_state, load_state
 from handrail.store import journal
 from handrail.store.bells import Bells
 from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, bucket_of, enlisted_key, user_keys
-from handrail.store.nodes import COMMON, Nodes, is_elsewhere
+from handrail.store.nodes import COMMON, Nodes
 from handrail.store.pipeline import Pipeline, pack
 from handrail.store.protocol import Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
 from handrail.store.scripts import CLAIM, COMMIT, FINISH, HOOKS, RETRY, TIMERS, Script, Sweep
@@ -75,10 +75,7 @@ class RedisStore:
         keys = user_keys(user)
         # The state before its ids: a commit between the two then shows as an id too many, which is a true one.
         reads = ("GET", keys.state), ("ZRANGE", keys.seen, 0, -1, "WITHSCORES")
-        replies = await self._nodes.owner(keys.bucket).send_many(b"".join(map(pack, reads)), 2)
-        if any(is_elsewhere(reply) for reply in replies):  # one after the other, or the order would not hold
-            replies = [await self._ask(keys.state, *read) for read in reads]
-        blob, seen = replies
+        blob, seen = await self._nodes.read(keys.state, *reads)
         if blob is None:
             return None
         for reply in (blob, seen):
@@ -257,9 +254,10 @@ class RedisStore:
         await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX")
         count = await self._ask(BUCKET_COUNT, "GET", BUCKET_COUNT)
         if count != b"%d" % BUCKETS:
+            shown = self._nodes.owner(COMMON).address.shown
             raise StoreUnusable(
-                f"{self._nodes.owner(COMMON).address.shown} is laid out in {count.decode('utf-8', 'replace')} buckets and "
-                f"this version of Handrail uses {BUCKETS}: use the version that wrote it, or another database"
+                f"{shown} is laid out in {count.decode('utf-8', 'replace')} buckets and this version of Handrail uses "
+                f"{BUCKETS}: use the version that wrote it, or another database"
             )
         for examined in await asyncio.gather(*map(examine, self._nodes.masters), return_exceptions=True):
             if isinstance(examined, StoreDown):  # it is known by now that the store answers
