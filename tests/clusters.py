@@ -21,6 +21,7 @@ from handrail.store.pipeline import pack
 
 BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
 TIMEOUT = 2_000  # cluster-node-timeout, ms
+FOLLOWED = ["['connected']", "[]"]  # what ROLE says fourth, of a replica and of a master
 JOINING = 20.0  # seconds that servers may take to find each other
 
 
@@ -44,9 +45,12 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+    def revive(self) -> None:
+        """Have it run again, if it was killed or stopped."""
+        if self._process is not None and self._process.poll() is None:
+            self.signal(signal.SIGCONT)
+        else:
+            self.start()
 
     def start(self) -> None:
         assert BINARY is not None, "redis-server is missing: .ci/need-redis installs it"
@@ -79,12 +83,15 @@ class Server:
             return reply
 
     def signal(self, number: signal.Signals) -> None:
+        """SIGKILL and SIGSTOP are done when this returns."""
         os.kill(self.pid, number)
+        if number == signal.SIGKILL:
+            self.kill()
 
     def kill(self) -> None:
         """As kill -9."""
         assert self._process is not None
-        self._process.kill()
+        self._process.kill()  # works on a stopped one, too
         self._process.wait()
 
     def _answers(self) -> bool:
@@ -120,9 +127,8 @@ class Cluster:
 
     def mend(self) -> None:
         """Start again what was killed."""
-        dead = [server for server in self.servers if not server.is_running]
-        for server in dead:
-            server.start()
+        for server in self.servers:
+            server.revive()
         self.settle()
 
     def settle(self) -> None:
@@ -196,10 +202,19 @@ class Watched:
         _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "hand")
         return next(server for server in self.servers if server.port == int(port))
 
+    def mend(self) -> None:
+        """Have everybody run, and follow whom the Sentinels chose; left to themselves they take ten seconds."""
+        master = self.master
+        for server in self.servers:
+            server.revive()
+            if server is not master:
+                server.ask("REPLICAOF", "127.0.0.1", master.port)
+        self.settle()
+
     def settle(self) -> None:
         """Return when the Sentinels know each other and the replica follows."""
         wait_for(lambda: all(self._knows(each) for each in self.sentinels), JOINING)
-        wait_for(lambda: all(server.ask("ROLE")[3:4] in ([], ["connected"]) for server in self.servers), JOINING)
+        wait_for(lambda: sorted(str(server.ask("ROLE")[3:4]) for server in self.servers) == FOLLOWED, JOINING)
 
     def _knows(self, sentinel: Server) -> bool:
         said = sentinel.ask("SENTINEL", "MASTER", "hand")

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from clusters import Cluster, clustered
+from clusters import Cluster, Watched, clustered, watched
 from handrail.store import Embedded, MemoryStore, RedisStore, Store, launch
 from handrail.store.embedded import ask
 from nodes import Clock, Node, Start, run_node
@@ -49,6 +49,20 @@ def cluster(six_servers: Cluster) -> Cluster:
     six_servers.mend()
     six_servers.clear()
     return six_servers
+
+
+@pytest.fixture(scope="session")
+def three_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("sentinels")) as pair:
+        yield pair
+
+
+@pytest.fixture
+def watched_pair(three_sentinels: Watched) -> Watched:
+    """A master, its replica and three Sentinels, all up and empty; a test may stop or kill either server."""
+    three_sentinels.mend()
+    assert three_sentinels.master.ask("FLUSHALL") == "OK"
+    return three_sentinels
 
 
 @pytest.fixture

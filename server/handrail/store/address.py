@@ -27,6 +27,8 @@ SCHEMES = (
 class Address:
     """Where one server is, from a redis://, rediss:// or unix:// URL; `shown` leaves the password out."""
 
+    backoff = (0.05, 1.0)  # the least and the most seconds between two attempts to connect
+
     def __init__(self, url: str) -> None:
         try:
             parts: dict[str, Any] = dict(parse_url(url))

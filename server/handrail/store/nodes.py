@@ -192,7 +192,26 @@ class Nodes:
 
         What lies on a server that is away is left out, unless all is: StoreDown. With `whole`, nothing may be missing.
         """
+        for _ in range(2):  # what has moved is asked for where it is now
+            moved: list[int] = []
+            async for place, reply in self._ask_all(places, packed, whole=whole):
+                if is_elsewhere(reply):
+                    self._follow(place, reply)
+                    moved.append(place)
+                else:
+                    yield place, reply
+            if not moved:
+                return
+            places = moved
+        if whole:
+            raise StoreDown("a part of the store is being moved")
+
+    async def _ask_all(
+        self, places: Sequence[int], packed: Callable[[Sequence[int]], bytes], *, whole: bool
+    ) -> AsyncIterator[tuple[int, Any]]:
         groups = self.reachable(places)
+        if whole and sum(map(len, groups.values())) < len(places):
+            raise StoreDown("a part of the store is away")
         parts = [
             (pipeline, held[start : start + PART])
             for pipeline, held in groups.items()
@@ -203,19 +222,11 @@ class Nodes:
         faults = [answer for answer in answers if isinstance(answer, BaseException)]
         if faults and (whole or len(faults) == len(answers)):
             raise faults[0]
-        if whole and sum(map(len, groups.values())) < len(places):
-            raise StoreDown("a part of the store is away")
         for (_, part), answer in zip(parts, answers, strict=True):
-            if isinstance(answer, BaseException):
-                continue
-            for place, reply in zip(part, answer, strict=True):
-                if not is_elsewhere(reply):
-                    yield place, reply
-                    continue
-                self.doubt()
-                if whole:
-                    raise StoreDown(f"a part of the store is being moved: {reply}")
-            await asyncio.sleep(0)  # a hundred thousand at once must not hold up everybody else
+            if not isinstance(answer, BaseException):
+                for each in zip(part, answer, strict=True):
+                    yield each
+                await asyncio.sleep(0)  # a hundred thousand at once must not hold up everybody else
 
     # --- the map --------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ from handrail.store.protocol import StoreDown
 # Answers that say "not now": the command was not carried out, for a reason that may pass.
 PASSING = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "NOREPLICAS")
 LATE = 0.05  # a loop that was itself held up gets this long to read what has arrived before a deadline counts as missed
-BACKOFF = (0.05, 1.0)
 INCOMPLETE = object()
 
 Hear = Callable[[bytes, bytes], None]
@@ -328,7 +327,8 @@ class Pipeline:
         self._connecting = None
         self._failures += 1
         self._reason = reason
-        self._not_before = self._loop.time() + min(BACKOFF[1], BACKOFF[0] * 2 ** min(self._failures - 1, 10))
+        least, most = self.address.backoff
+        self._not_before = self._loop.time() + min(most, least * 2 ** min(self._failures - 1, 10))
         wire.drop(reason)
         self._fail_queue(reason)
 

@@ -20,6 +20,8 @@ class Master(Address):
     """Made of the Sentinels at `site`. User, password and TLS of the URL are those of the server; of the Sentinels
     only TLS."""
 
+    backoff = (0.05, 0.2)  # it is not the server that is asked, until there is one
+
     def __init__(self, site: Site) -> None:
         self.__dict__.update(vars(site.addresses[0]))
         self.service = site.service
