@@ -56,5 +56,4 @@ async def _read(nodes: Nodes, last: dict[int, bytes], *, whole: bool) -> AsyncIt
     async for bucket, reply in nodes.sweep(tuple(last), packed, whole=whole):
         if isinstance(reply, hiredis.ReplyError):
             raise StoreDown(f"the event log cannot be read: {reply}")
-        if reply:
-            yield bucket, reply
+        yield bucket, reply

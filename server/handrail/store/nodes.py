@@ -117,6 +117,8 @@ class Nodes:
 
     def reachable(self, places: Iterable[int]) -> dict[Pipeline, list[int]]:
         """These places by owner. Servers that are away are left out, unless all are, and are connected to."""
+        if not self.is_cluster:
+            return {self._owners[COMMON]: list(places)}
         found: dict[Pipeline, list[int]] = {}
         for place in places:
             found.setdefault(self._owners[place], []).append(place)
@@ -188,18 +190,21 @@ class Nodes:
     async def sweep(
         self, places: Sequence[int], packed: Callable[[Sequence[int]], bytes], *, whole: bool = False
     ) -> AsyncIterator[tuple[int, Any]]:
-        """(place, reply) of one command for each place; `packed` packs those of many.
+        """(place, reply) of one command for each place, where the reply is not empty; `packed` packs those of many.
 
         What lies on a server that is away is left out, unless all is: StoreDown. With `whole`, nothing may be missing.
         """
         for _ in range(2):  # what has moved is asked for where it is now
             moved: list[int] = []
-            async for place, reply in self._ask_all(places, packed, whole=whole):
-                if is_elsewhere(reply):
-                    self._follow(place, reply)
-                    moved.append(place)
-                else:
-                    yield place, reply
+            async for part, replies in self._ask_all(places, packed, whole=whole):
+                for place, reply in zip(part, replies, strict=True):
+                    if not reply:
+                        continue
+                    if isinstance(reply, hiredis.ReplyError) and is_elsewhere(reply):
+                        self._follow(place, reply)
+                        moved.append(place)
+                    else:
+                        yield place, reply
             if not moved:
                 return
             places = moved
@@ -208,7 +213,7 @@ class Nodes:
 
     async def _ask_all(
         self, places: Sequence[int], packed: Callable[[Sequence[int]], bytes], *, whole: bool
-    ) -> AsyncIterator[tuple[int, Any]]:
+    ) -> AsyncIterator[tuple[list[int], list[Any]]]:
         groups = self.reachable(places)
         if whole and sum(map(len, groups.values())) < len(places):
             raise StoreDown("a part of the store is away")
@@ -224,8 +229,7 @@ class Nodes:
             raise faults[0]
         for (_, part), answer in zip(parts, answers, strict=True):
             if not isinstance(answer, BaseException):
-                for each in zip(part, answer, strict=True):
-                    yield each
+                yield part, answer
                 await asyncio.sleep(0)  # a hundred thousand at once must not hold up everybody else
 
     # --- the map --------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ class RedisStore:
         async for bucket, reply in self._nodes.sweep(asked, lambda part: sweep.packed(part, before, limit)):
             if isinstance(reply, hiredis.ReplyError):
                 log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
-            elif reply:
+            else:
                 yield bucket, reply
 
     # --- jobs -----------------------------------------------------------------------------------------------------
