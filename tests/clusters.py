@@ -16,10 +16,12 @@ from typing import Any
 
 import hiredis
 
+from handrail.store.binary import find_server
 from handrail.store.embedded import LEASH
 from handrail.store.pipeline import pack
 
-BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
+BINARY = shutil.which("redis-server") or str(find_server())  # Redis from the system's packages, else what ships
+PORTS = iter(range(20_000 + os.getpid() % 97 * 100, 50_000))  # none is given twice: a killed server keeps its own
 TIMEOUT = 2_000  # cluster-node-timeout, ms
 FOLLOWED = ["['connected']", "[]"]  # what ROLE says fourth, of a replica and of a master
 JOINING = 20.0  # seconds that servers may take to find each other
@@ -53,7 +55,6 @@ class Server:
             self.start()
 
     def start(self) -> None:
-        assert BINARY is not None, "redis-server is missing: .ci/need-redis installs it"
         command = [
             BINARY,
             *self._arguments,
@@ -133,7 +134,7 @@ class Cluster:
 
     def settle(self) -> None:
         """Return when all is as it should be: everybody there, three masters, replicas that follow them."""
-        wait_for(self._is_whole, JOINING)
+        wait_for(self._is_whole, JOINING, lambda: "\n".join(f"{each.place}: {_tell(each)}" for each in self.servers))
 
     def _is_whole(self) -> bool:
         return len(self.masters) == 3 and all(map(_is_well, self.servers))
@@ -233,16 +234,16 @@ def watched(folder: Path) -> Iterator[Watched]:
             server.kill()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, tell: Callable[[], str] = str) -> None:
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "the servers did not come to it in time"
+        assert time.monotonic() < until, f"the servers did not come to it in time\n{tell()}"
         time.sleep(0.05)
 
 
 def free_port() -> int:
     """One whose cluster bus, 10,000 above, is free as well; ports of the kernel's own choice are too high for that."""
-    for port in range(20_000 + os.getpid() % 97 * 100, 50_000):
+    for port in PORTS:
         with contextlib.suppress(OSError):
             for each in (port, port + 10_000):
                 socket.create_server(("127.0.0.1", each)).close()
@@ -259,6 +260,10 @@ def _is_well(server: Server) -> bool:
         and (role[0] == "master" or role[3] == "connected")
         and "cluster_state:ok" in server.ask("CLUSTER", "INFO")
     )
+
+
+def _tell(server: Server) -> str:
+    return "\n  ".join([str(server.ask("ROLE")[:4]), server.ask("CLUSTER", "INFO").partition("\r")[0], *_lines(server)])
 
 
 def _lines(server: Server) -> list[str]:

@@ -59,7 +59,11 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and says which")
     workers: int = Field(1, ge=1, le=64, description="processes that serve")
     role: Role = Field("all", description="all, web (connections and HTTP) or worker (timers and webhooks)")
-    redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; without it Valkey is embedded")
+    redis_url: str | None = Field(
+        None,
+        description="URL of the store: redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://; without it "
+        "Valkey is embedded",
+    )
     data_dir: Path = Field(Path(".handrail"), description="where the embedded store keeps its files")
     rules: Path = Field(Path("rules"), description="folder of rule files")
     client_secret: str | None = Field(

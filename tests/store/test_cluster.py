@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
@@ -14,6 +15,8 @@ from turns import NOW, job, turn
 from clusters import Cluster, Server
 from handrail.store import Bell, RedisStore, StoreDown, StoreUnusable
 from handrail.store.keys import ALIVE, BUCKET_COUNT, user_keys
+
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 
 
 @pytest.fixture
@@ -84,7 +87,8 @@ async def test_servers_that_are_set_up_to_forget_are_named(
 
 
 async def test_the_rights_that_are_documented_are_enough(cluster: Cluster) -> None:
-    rights = ["on", ">s3cret", "~hr:*", "&hr:*", *RIGHTS.split()]
+    [line] = [line for line in OPERATING.read_text("utf-8").splitlines() if line.startswith("ACL SETUSER handrail ")]
+    rights = line.replace("PASSWORD", "s3cret").split()[3:]
     for server in cluster.servers:
         assert server.ask("ACL", "SETUSER", "handrail", "reset", *rights) == "OK"
     store = await RedisStore.connect(cluster.url.replace("://", "://handrail:s3cret@"))
@@ -105,12 +109,6 @@ async def test_the_rights_that_are_documented_are_enough(cluster: Cluster) -> No
     await store.forget_node("n1")
     assert [line async for line in store.follow(None, 0, live=False)] == [{}]
     await store.close()
-
-
-RIGHTS = (
-    "-@all +@connection +@read +@write +@scripting -@dangerous -eval_ro -function +ssubscribe +spublish "
-    "+cluster|slots +info +time +config|get +wait"
-)
 
 
 # --- where things lie ------------------------------------------------------------------------------------------------

@@ -334,7 +334,7 @@ class Nodes:
 
     def _closed(self, name: str) -> None:
         self._lost.add(name)
-        log.warning("the connection to the store was lost", store=name)
+        log.warning("the connection to the store was lost", store=name, reason=self._pipelines[name].reason)
         self._watcher.closed(self._pipelines[name])
         self.doubt()
         self._loop.call_soon(self._pipelines[name].knock)

@@ -171,7 +171,7 @@ class Pipeline:
         self._overdue = False
         self._failures = 0
         self._not_before = 0.0
-        self._reason = ""
+        self.reason = ""  # why it is down
         self._shut = False
 
     @property
@@ -218,7 +218,7 @@ class Pipeline:
 
     def _enqueue(self, packed: bytes, waiter: Waiter) -> None:
         if self._wire is None and not self._wake():
-            waiter.fail(self._reason)
+            waiter.fail(self.reason)
             return
         self._buffer.append(packed)
         self._queue.append(waiter)
@@ -326,7 +326,7 @@ class Pipeline:
     def _failed(self, wire: Wire, reason: str) -> None:
         self._connecting = None
         self._failures += 1
-        self._reason = reason
+        self.reason = reason
         least, most = self.address.backoff
         self._not_before = self._loop.time() + min(most, least * 2 ** min(self._failures - 1, 10))
         wire.drop(reason)
@@ -336,7 +336,7 @@ class Pipeline:
         if wire is not self._wire:  # a connection attempt; its failure is handled where it is made
             return
         self._wire = None
-        self._reason = reason
+        self.reason = reason
         self._fail_queue(reason)
         if not self._shut:
             self._closed_hook()
