@@ -14,7 +14,7 @@ from nodes import greet
 
 USERS = 10  # on each master
 GAP = 6.0  # seconds, with cluster-node-timeout 2000; a machine with nothing else to do needs less than 4.5
-OTHERS = 0.25  # seconds, 99 of 100 events of users on other masters, on a machine that is busy with more than this
+OTHERS = 1.5  # seconds that any user of another master may wait: far less than the gap, on however busy a machine
 
 
 def slot_of(user: str) -> int:
@@ -65,7 +65,7 @@ async def test_f20_a_master_that_is_killed_stops_nobody_elses_users(cluster: Clu
     )
     assert (lost, twice) == (0, 0)
     assert load.gap(mine) <= GAP
-    assert load.p99(others) <= OTHERS
+    assert load.gap(others) <= OTHERS
 
 
 async def test_f22_slots_move_under_load(cluster: Cluster) -> None:

@@ -297,14 +297,21 @@ class Nodes:
         return self._at((host.encode(), port), source)
 
     def _part_from_strangers(self) -> None:
-        """Let go of connections that hold nothing, once whoever waits on them has an answer."""
+        """Let go of connections that hold nothing now, once whoever waits on them has an answer."""
         needed = {pipeline.address.shown for pipeline in self._owners}
-        for name in [name for name in self._pipelines if name not in needed]:
-            pipeline = self._pipelines[name]
-            if pipeline.is_idle:
-                del self._pipelines[name]
-                self._lost.discard(name)
-                pipeline.shut()
+        for name in self._pipelines.keys() - needed:
+            self._loop.call_later(self._deadline, self._part, name)
+
+    def _part(self, name: str) -> None:
+        pipeline = self._pipelines.get(name)
+        if pipeline is None or pipeline in self._owners:
+            return
+        if not pipeline.is_idle:
+            self._loop.call_later(self._deadline, self._part, name)
+            return
+        del self._pipelines[name]
+        self._lost.discard(name)
+        pipeline.shut()
 
     # --- connections ----------------------------------------------------------------------------------------------
 
