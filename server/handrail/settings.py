@@ -64,6 +64,10 @@ class Settings(BaseModel):
         description="URL of the store: redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://; without it "
         "Valkey is embedded",
     )
+    ack: Literal["accepted", "replicated", "durable"] = Field(
+        "accepted",
+        description="what an acknowledgement is worth: accepted, replicated or durable",
+    )
     data_dir: Path = Field(Path(".handrail"), description="where the embedded store keeps its files")
     rules: Path = Field(Path("rules"), description="folder of rule files")
     client_secret: str | None = Field(
@@ -135,6 +139,8 @@ class Settings(BaseModel):
                 "a worker shares the store of the servers: set HANDRAIL_REDIS_URL (a server with the embedded store "
                 "does the worker's part itself)"
             )
+        if self.ack == "replicated" and not self.redis_url:
+            found.append("the embedded store has no replica: set HANDRAIL_REDIS_URL, or HANDRAIL_ACK=durable")
         return found
 
 

@@ -14,6 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakSet
 
 import hiredis
 import msgspec
@@ -21,11 +22,11 @@ import structlog
 
 from handrail.store.keys import BUCKET_KEYS, bucket_of
 from handrail.store.nodes import Nodes, is_elsewhere, place_of
+from handrail.store.packing import read_bell
 from handrail.store.pipeline import Pipeline
 from handrail.store.protocol import Bell
 
 log = structlog.get_logger(__name__)
-_bell = msgspec.msgpack.Decoder(Bell)
 
 
 class Bells:
@@ -37,6 +38,7 @@ class Bells:
         self._loop = asyncio.get_running_loop()
         self._listened: Counter[int] = Counter()
         self._heard_at: dict[int, Pipeline] = {}  # where a bucket's channel is subscribed to, or about to be
+        self._closed: WeakSet[Pipeline] = WeakSet()
         self._hearers: list[Callable[[Bell], None]] = []
         self._reopened: list[Callable[[], None]] = []
 
@@ -62,12 +64,13 @@ class Bells:
     def on_reconnect(self, hear: Callable[[], None]) -> None:
         self._reopened.append(hear)
 
-    def settle(self) -> None:
-        """See that every bucket listened to is subscribed to where it lies now, as far as that can be reached."""
+    def settle(self, *, doubtful: bool = False) -> None:
+        """See that every bucket listened to is subscribed to where it lies now, as far as that can be reached. Whoever
+        listens is told where that was not so, or is `doubtful`."""
         lost = [bucket for bucket in self._listened if self._is_lost(bucket)]
         for bucket in lost:
             self._subscribe(bucket)
-        if lost:
+        if lost or doubtful:
             for hear in self._reopened:
                 self._loop.call_soon(hear)
 
@@ -75,7 +78,7 @@ class Bells:
 
     def heard(self, channel: bytes, payload: bytes) -> None:
         try:
-            bell = _bell.decode(payload)
+            bell = read_bell(payload)
         except (ValueError, msgspec.MsgspecError):
             log.warning("a bell cannot be read", channel=channel)
             return
@@ -85,10 +88,12 @@ class Bells:
 
     def opened(self, pipeline: Pipeline) -> None:
         self._forget(pipeline)
-        self.settle()
+        self.settle(doubtful=pipeline in self._closed)
+        self._closed.discard(pipeline)
 
     def closed(self, pipeline: Pipeline) -> None:
         self._forget(pipeline)
+        self._closed.add(pipeline)
 
     def remapped(self) -> None:
         self.settle()

@@ -12,7 +12,7 @@ a connection lost, a channel moved away. While a master is away it is read sever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from redis.crc import key_slot
 
 from handrail.store.address import Address, locate
 from handrail.store.keys import ALIVE, BUCKET_KEYS, BUCKETS
-from handrail.store.pipeline import NotNow, Pipeline, pack
+from handrail.store.pipeline import Ask, NotNow, Pipeline, pack
 from handrail.store.protocol import StoreDown, StoreUnusable
 from handrail.store.sentinel import Master
 
@@ -35,6 +35,9 @@ AGAIN = 0.02  # seconds before a command that could not be run for now is sent a
 ELSEWHERE = ("MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN")
 COMMON = BUCKETS  # the place of what belongs to no bucket
 SLOTS = tuple(key_slot(key) for key in (*(keys.timers for keys in BUCKET_KEYS), ALIVE))
+
+Send = Callable[..., Awaitable[Any]]  # of a pipeline and a command
+Greet = Callable[[Pipeline, Ask], Awaitable[bool]]
 
 log = structlog.get_logger(__name__)
 
@@ -59,11 +62,12 @@ class Watcher(Protocol):
 class Nodes:
     """Use it after `connect`. A place is the number of a bucket, or COMMON."""
 
-    def __init__(self, url: str, watcher: Watcher, *, deadline: float) -> None:
+    def __init__(self, url: str, watcher: Watcher, *, deadline: float, greet: Greet) -> None:
         site = locate(url)
         self.is_cluster = site.kind == "cluster"
         self._seeds = (Master(site),) if site.kind == "sentinel" else site.addresses
         self._watcher = watcher
+        self._greet = greet
         self._deadline = deadline
         self._loop = asyncio.get_running_loop()
         self._pipelines: dict[str, Pipeline] = {}  # by what their addresses show
@@ -130,16 +134,17 @@ class Nodes:
 
     # --- commands -------------------------------------------------------------------------------------------------
 
-    async def send(self, key: bytes, *command: Any) -> Any:
-        """One command on keys of the bucket of `key`. Raises StoreDown, or hiredis.ReplyError."""
+    async def send(self, key: bytes, *command: Any, send: Send = Pipeline.send) -> Any:
+        """One command on keys of the bucket of `key`, by this way of sending. Raises StoreDown, or
+        hiredis.ReplyError."""
         place = place_of(key)
         try:
-            return await self._owners[place].send(*command)
+            return await send(self._owners[place], *command)
         except (hiredis.ReplyError, NotNow) as answer:
             if not self.is_cluster or not is_elsewhere(answer):
                 raise
             refusal: Exception = answer
-        return await self._pursue(place, command, refusal)
+        return await self._pursue(place, command, refusal, send)
 
     async def read(self, key: bytes, *commands: tuple[Any, ...]) -> list[Any]:
         """Reads of keys of one bucket, in one write and in this order; error replies stand in the list. Raises
@@ -157,16 +162,18 @@ class Nodes:
         except hiredis.ReplyError as error:
             return error
 
-    async def _pursue(self, place: int, command: tuple[Any, ...], refusal: Exception) -> Any:
+    async def _pursue(self, place: int, command: tuple[Any, ...], refusal: Exception, send: Send) -> Any:
         """Send a command that was not run to where it belongs, as long as there is time."""
         until = self._loop.time() + self._deadline
         while self._loop.time() < until:
             asking = self._follow(place, refusal)
-            if asking is None and isinstance(refusal, NotNow):
+            if send is not Pipeline.send:
+                asking = None  # another way of sending has to wait until the move is over
+            if asking is None and not str(refusal).startswith("MOVED"):
                 await asyncio.sleep(AGAIN)
             try:
                 if asking is None:
-                    return await self._owners[place].send(*command)
+                    return await send(self._owners[place], *command)
                 [_, reply] = await asking.send_many(pack(("ASKING",)) + pack(command), 2)
                 if not isinstance(reply, hiredis.ReplyError):
                     return reply
@@ -326,6 +333,7 @@ class Nodes:
                 lapse=partial(self._lapsed, name),
                 opened=partial(self._open, name),
                 closed=partial(self._closed, name),
+                greet=lambda ask: self._greet(self._pipelines[name], ask),
             )
         return pipeline
 
@@ -344,7 +352,6 @@ class Nodes:
         log.warning("the connection to the store was lost", store=name, reason=self._pipelines[name].reason)
         self._watcher.closed(self._pipelines[name])
         self.doubt()
-        self._loop.call_soon(self._pipelines[name].knock)
 
 
 def place_of(key: bytes) -> int:

@@ -11,13 +11,15 @@ import hiredis
 import msgspec
 import structlog
 
-from handrail.core.state import State, dump_state, load_state
+from handrail.core.state import State
 from handrail.store import journal
 from handrail.store.bells import Bells
 from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, bucket_of, enlisted_key, user_keys
-from handrail.store.nodes import COMMON, Nodes
+from handrail.store.lineage import Lineages
+from handrail.store.nodes import COMMON, Nodes, Send
+from handrail.store.packing import pack_commit, pack_job, read_job, read_state
 from handrail.store.pipeline import Pipeline, pack
-from handrail.store.protocol import Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
+from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
 from handrail.store.scripts import CLAIM, COMMIT, FINISH, HOOKS, RETRY, TIMERS, Script, Sweep
 
 OLDEST = 7  # major version of Redis; Valkey began at 7
@@ -28,16 +30,10 @@ WANTED = {
 WANTED_OF_CLUSTER = {
     "cluster-require-full-coverage": (b"no", "the whole cluster stops while one of its masters is away"),
 }
-PULSE = 1.0  # seconds between signs of life while bells are listened for
+PULSE = 1.0  # seconds between signs of life
+WAIT_MS = 200  # how long a replica may take to have a write, where acknowledgements wait for one
 
 log = structlog.get_logger(__name__)
-_job = msgspec.msgpack.Decoder(Job)
-_pack = msgspec.msgpack.Encoder().encode
-
-
-def pack_job(job: Job) -> bytes:
-    """A job with its attempt in front, where retry.lua can read it."""
-    return b"%04d" % min(job.attempt, 9_999) + _pack(job)
 
 
 class RedisStore:
@@ -46,20 +42,23 @@ class RedisStore:
     Raises StoreDown when Redis cannot be reached, CorruptState when a key holds what Handrail does not write.
     """
 
-    def __init__(self, url: str, *, deadline: float = 1.0) -> None:
+    def __init__(self, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> None:
         self._loop = asyncio.get_running_loop()
+        self._ack = ack
+        self._lineages = Lineages(ack)
         self._bells = Bells()
-        self._nodes = self._bells.nodes = Nodes(url, self._bells, deadline=deadline)
+        self._nodes = self._bells.nodes = Nodes(url, self._bells, deadline=deadline, greet=self._lineages.trace)
         self._pulse: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def connect(cls, url: str, *, deadline: float = 1.0) -> Self:
+    async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> Self:
         """Open a store and see that it is one we can use.
 
-        `deadline` is in seconds, for every single command. Raises StoreDown when nothing answers, StoreUnusable when
-        what answers is too old or laid out for another number of buckets.
+        `deadline` is in seconds, for every single command; `ack` what an answered commit is worth. Raises StoreDown
+        when nothing answers, StoreUnusable when what answers is too old, laid out for another number of buckets, or set
+        up so that it cannot give such an answer.
         """
-        store = cls(url, deadline=deadline)
+        store = cls(url, deadline=deadline, ack=ack)
         try:
             await store._nodes.connect()
             await store._examine()
@@ -81,33 +80,15 @@ class RedisStore:
         for reply in (blob, seen):
             if isinstance(reply, hiredis.ReplyError):
                 raise fault(reply, keys.state)
-        try:
-            state = load_state(blob[32:], {event.decode(): int(at) for event, at in seen})
-        except (ValueError, msgspec.MsgspecError) as error:
-            raise CorruptState(f"{keys.state!r} does not hold the state of a user ({error})") from error
-        if state.user != user:
-            raise CorruptState(f"{keys.state!r} holds the state of another user")
-        return state
+        return read_state(user, blob, seen)
 
     async def commit(self, commit: Commit) -> bool:
-        state, user = commit.state, commit.state.user
-        assert state.version > commit.expected, "a commit makes a newer version"
-        keys = user_keys(user)
-        bucket = BUCKET_KEYS[keys.bucket]
-        blob = b"%016d%016d%b" % (state.version, state.offset, dump_state(state))
-        alarm = b"" if commit.alarm is None else b"%d" % commit.alarm
-        bell = _pack(Bell(user, state.offset, commit.node)) if commit.frames else b""
-        arguments: list[Any] = [b"%016d" % commit.expected, blob, alarm, commit.now, user, bucket.bell, bell]
-        arguments += (len(commit.frames), len(commit.seen), len(commit.jobs), len(commit.log))
-        for frame in commit.frames:
-            arguments += frame
-        for event, at in commit.seen:
-            arguments += (at, event)
-        for job in commit.jobs:
-            arguments += (job.due, job.id, pack_job(job))
-        arguments += commit.log
-        places = (keys.state, keys.outbox, keys.seen, bucket.timers, bucket.hooks, bucket.hookdata, bucket.log)
-        return bool(await self._run(COMMIT, places, arguments))
+        keys, arguments = pack_commit(commit)
+        return bool(await self._run(COMMIT, keys, arguments, send_confirmed if self.confirms else Pipeline.send))
+
+    @property
+    def confirms(self) -> bool:
+        return self._ack == "replicated"
 
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         key = user_keys(user).outbox
@@ -154,7 +135,7 @@ class RedisStore:
         jobs = []
         for payload in await self._run(CLAIM, (keys.hooks, keys.hookdata), (now, lease, *ids)):
             try:
-                jobs.append(_job.decode(payload[4:]))
+                jobs.append(read_job(payload))
             except (ValueError, msgspec.MsgspecError) as error:
                 log.error("a webhook call in the store cannot be read", key=keys.hookdata, error=str(error))
         return jobs
@@ -219,13 +200,18 @@ class RedisStore:
     def on_reconnect(self, hear: Callable[[], None]) -> None:
         self._bells.on_reconnect(hear)
 
+    # --- which data these are -------------------------------------------------------------------------------------
+
+    def lineage(self, user: str) -> str:
+        return self._lineages.of(self._nodes.owner(bucket_of(user)))
+
     def _beat(self) -> None:
-        """While bells are waited for, notice a dead connection and make a new one, though nobody else asks anything."""
+        """Notice a dead connection though nobody asks anything, and data that were taken away under a living one."""
         self._pulse = self._loop.call_later(PULSE, self._beat)
-        if self._bells:
-            for pipeline in self._nodes.masters:
-                pipeline.post("PING")
-            self._bells.settle()
+        for pipeline in self._nodes.masters:
+            if self._bells or pipeline.is_open:
+                self._lineages.check(pipeline)
+        self._bells.settle()
 
     # --- the event log --------------------------------------------------------------------------------------------
 
@@ -264,6 +250,8 @@ class RedisStore:
                 log.warning("a part of the store is away", reason=str(examined))
             elif examined is not None:
                 raise examined
+        for server in self._nodes.masters:
+            self._lineages.examine(server)
 
     async def _ask(self, key: bytes, *command: Any) -> Any:
         try:
@@ -271,15 +259,27 @@ class RedisStore:
         except hiredis.ReplyError as error:
             raise fault(error, key) from None
 
-    async def _run(self, script: Script, keys: tuple[bytes, ...], arguments: Iterable[Any]) -> Any:
+    async def _run(
+        self, script: Script, keys: tuple[bytes, ...], arguments: Iterable[Any], send: Send = Pipeline.send
+    ) -> Any:
         """Run a script by its hash; when the server does not know it, nothing has run, and it is sent in full."""
         command = (len(keys), *keys, *arguments)
-        try:
-            return await self._nodes.send(keys[0], "EVALSHA", script.sha, *command)
-        except hiredis.ReplyError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise fault(error, keys[0]) from None
-        return await self._ask(keys[0], "EVAL", script.source, *command)
+        for name in (("EVALSHA", script.sha), ("EVAL", script.source)):
+            try:
+                return await self._nodes.send(keys[0], *name, *command, send=send)
+            except hiredis.ReplyError as error:
+                if name[0] == "EVAL" or not str(error).startswith("NOSCRIPT"):
+                    raise fault(error, keys[0]) from None
+
+
+async def send_confirmed(server: Pipeline, *command: Any) -> Any:
+    """A write, answered when a replica has it, too; those that leave together wait together."""
+    both = server.send(*command), server.confirm("WAIT", 1, WAIT_MS)
+    await asyncio.wait(both)
+    written = both[0].result()
+    if written and not both[1].result():
+        raise StoreDown(f"no replica had the write within {WAIT_MS} ms")
+    return written
 
 
 async def examine(server: Pipeline) -> None:
