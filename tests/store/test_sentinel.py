@@ -15,8 +15,8 @@ async def test_the_sentinels_say_where_the_master_is(watched_pair: Watched) -> N
         store = await RedisStore.connect(url)
         assert await store.commit(turn(f"ana{number}"))
         await store.close()
-    assert watched_pair.master.ask("DBSIZE") == 3  # two users and the number of buckets
-    assert "db3:keys=2" in watched_pair.master.ask("INFO", "keyspace")
+    assert watched_pair.master.ask("DBSIZE") == 4  # two users, the number of buckets, the lineage
+    assert "db3:keys=3" in watched_pair.master.ask("INFO", "keyspace")
 
 
 async def test_a_name_that_no_sentinel_watches(watched_pair: Watched) -> None:

@@ -58,12 +58,11 @@ class Lineages:
 
     async def trace(self, server: Pipeline, ask: Ask) -> bool:
         """Learn the lineage of a server that is being greeted; True when it is another than before."""
-        if is_clustered(server):
-            found = await trace_node(ask)
-            if found is None:
-                return False
-        else:
-            found = await trace_lineage(ask, LINEAGE)
+        if server.server.get(b"mode") == b"sentinel":  # whoever connects to it will be told
+            return False
+        found = await (trace_node(ask) if is_clustered(server) else trace_lineage(ask, LINEAGE))
+        if found is None:
+            return False
         before = self._known.get(server, UNKNOWN)
         self._known[server] = found
         if self._ack == "durable" and self._examined and not found.durable:
