@@ -111,6 +111,39 @@ async def test_the_rights_that_are_documented_are_enough(cluster: Cluster) -> No
     await store.close()
 
 
+# --- what an answer is worth -----------------------------------------------------------------------------------------
+
+
+async def test_an_answer_waits_for_the_replica_of_its_own_master(cluster: Cluster) -> None:
+    store = await RedisStore.connect(cluster.url, ack="replicated")
+    users = [user_on(cluster, server) for server in cluster.masters]
+    assert all(await asyncio.gather(*(store.commit(turn(user)) for user in users)))
+    await asyncio.to_thread(cluster.move, slot_of(users[0]))
+    assert await store.commit(turn(users[0], version=2))
+    await store.close()
+
+
+async def test_every_master_must_write_to_disk_where_answers_are_to_be_durable(cluster: Cluster) -> None:
+    with pytest.raises(StoreUnusable, match=r"durable \(HANDRAIL_ACK\), and redis://127\.0\.0\.1:\d+/0 answers before"):
+        await RedisStore.connect(cluster.url, ack="durable")
+
+
+async def test_the_history_of_a_user_is_that_of_the_master(cluster: Cluster, store: RedisStore) -> None:
+    users = [user_on(cluster, server) for server in cluster.masters]
+    for user in users:
+        await store.commit(turn(user))
+    before = [store.lineage(user) for user in users]
+    assert len(set(before)) == 3
+    await asyncio.to_thread(cluster.move, slot_of(users[0]))
+    other = await RedisStore.connect(cluster.url)
+    for user in users:
+        await store.load(user)
+        assert store.lineage(user) == other.lineage(user)
+    assert store.lineage(users[0]) != before[0]
+    assert [store.lineage(user) for user in users[1:]] == before[1:]
+    await other.close()
+
+
 # --- where things lie ------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +222,7 @@ async def test_a_server_that_hangs_holds_up_nobody_elses_users(cluster: Cluster,
     for user in (gone, *there):
         await store.commit(turn(user, alarm=NOW, jobs=(job(f"j-{user}", user=user),)))
         await store.enlist("n1", user)
+    before = store.lineage(gone)
     victim.signal(signal.SIGSTOP)
     with pytest.raises(StoreDown):
         await store.load(gone)
@@ -212,3 +246,4 @@ async def test_a_server_that_hangs_holds_up_nobody_elses_users(cluster: Cluster,
             except StoreDown:
                 await asyncio.sleep(0.05)
     assert [found.user for found in await store.claim_jobs(NOW, 1000)] == [gone]
+    assert store.lineage(gone) != before

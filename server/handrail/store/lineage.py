@@ -94,8 +94,7 @@ class Lineages:
             server.drop("the store's data are not those it had")
 
     def examine(self, server: Pipeline) -> None:
-        """Raises StoreUnusable where answers cannot be worth what they are to be worth; from now on such a server counts
-        as one that is away."""
+        """Raises StoreUnusable where answers cannot be worth what they should; later such a server counts as away."""
         self._examined = True
         known, shown = self._known.get(server, UNKNOWN), server.address.shown
         if known is UNKNOWN:  # it is away; it is examined when it is greeted
