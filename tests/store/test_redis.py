@@ -233,7 +233,7 @@ async def test_the_breaker_opens_while_a_server_hangs_and_closes_by_itself(own: 
     finally:
         os.kill(own.pid, signal.SIGCONT)
     async with asyncio.timeout(2):
-        while not store._nodes.masters[0].is_open:  # noqa: ASYNC110 - nobody asks for anything
+        while not store._masters.servers[0].is_open:  # noqa: ASYNC110 - nobody asks for anything
             await asyncio.sleep(0.01)
     assert await store.load("ana") is None
     await store.close()

@@ -21,7 +21,8 @@ import msgspec
 import structlog
 
 from handrail.store.keys import BUCKET_KEYS, bucket_of
-from handrail.store.nodes import Nodes, is_elsewhere, place_of
+from handrail.store.masters import Masters, is_elsewhere
+from handrail.store.nodes import place_of
 from handrail.store.packing import read_bell
 from handrail.store.pipeline import Pipeline
 from handrail.store.protocol import Bell
@@ -30,9 +31,9 @@ log = structlog.get_logger(__name__)
 
 
 class Bells:
-    """A `Watcher` of connections; `nodes` is set before anybody listens."""
+    """A `Watcher` of connections; `masters` is set before anybody listens."""
 
-    nodes: Nodes
+    masters: Masters
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -105,14 +106,14 @@ class Bells:
 
     def _is_lost(self, bucket: int) -> bool:
         """Whether the channel is not subscribed to where it lies, and could be."""
-        owner = self.nodes.owner(bucket)
+        owner = self.masters.owner(bucket)
         return self._heard_at.get(bucket) is not owner and owner.is_open
 
     def _forget(self, pipeline: Pipeline) -> None:
         self._heard_at = {bucket: at for bucket, at in self._heard_at.items() if at is not pipeline}
 
     def _subscribe(self, bucket: int) -> None:
-        pipeline = self._heard_at[bucket] = self.nodes.owner(bucket)
+        pipeline = self._heard_at[bucket] = self.masters.owner(bucket)
         asked = pipeline.send("SSUBSCRIBE", BUCKET_KEYS[bucket].bell)
         asked.add_done_callback(partial(self._subscribed, bucket, pipeline))
 
@@ -123,6 +124,6 @@ class Bells:
         if self._heard_at.get(bucket) is pipeline:
             del self._heard_at[bucket]  # the next `settle` tries again
         if is_elsewhere(fault):
-            self.nodes.doubt()
+            self.masters.doubt()
         elif isinstance(fault, hiredis.ReplyError):
             log.error("the store refuses to ring", bucket=bucket, error=str(fault))

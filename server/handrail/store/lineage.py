@@ -1,14 +1,13 @@
 """Which history of data a server has: another one whenever what lies in it may not be what was acknowledged.
 
-In a cluster the history is that of the master which holds the user's bucket, named by its replication id alone: what is
-taken away under a living master is missed at its next commit. So a slot that moves counts as another history, too.
-
-Elsewhere more is known.
-
 A marker in the data names the history, so a server that was emptied has another. Behind it stands the replication id of
 the server, which changes at every restart and every promotion: whoever connects first after one writes it there. A
 server that can lose nothing by a restart (it writes every command to disk before it answers, and nobody replicates it)
 keeps its history over restarts.
+
+In a cluster the history is that of the master which holds the user's bucket, named by its replication id alone: no
+marker would stay with a master whose slots may move. So a slot that moves counts as another history, too, and what was
+flushed under a living master is missed at the next commit.
 """
 
 from __future__ import annotations

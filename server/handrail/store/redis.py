@@ -16,7 +16,8 @@ from handrail.store import journal
 from handrail.store.bells import Bells
 from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, bucket_of, enlisted_key, user_keys
 from handrail.store.lineage import Lineages
-from handrail.store.nodes import COMMON, Nodes, Send
+from handrail.store.masters import COMMON, Masters
+from handrail.store.nodes import Nodes, Send
 from handrail.store.packing import pack_commit, pack_job, read_job, read_state
 from handrail.store.pipeline import Pipeline, pack
 from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
@@ -47,7 +48,9 @@ class RedisStore:
         self._ack = ack
         self._lineages = Lineages(ack)
         self._bells = Bells()
-        self._nodes = self._bells.nodes = Nodes(url, self._bells, deadline=deadline, greet=self._lineages.trace)
+        self._masters = Masters(url, self._bells, deadline=deadline, greet=self._lineages.trace)
+        self._bells.masters = self._masters
+        self._nodes = Nodes(self._masters, deadline=deadline)
         self._pulse: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -60,7 +63,7 @@ class RedisStore:
         """
         store = cls(url, deadline=deadline, ack=ack)
         try:
-            await store._nodes.connect()
+            await store._masters.connect()
             await store._examine()
         except BaseException:
             await store.close()
@@ -203,12 +206,12 @@ class RedisStore:
     # --- which data these are -------------------------------------------------------------------------------------
 
     def lineage(self, user: str) -> str:
-        return self._lineages.of(self._nodes.owner(bucket_of(user)))
+        return self._lineages.of(self._masters.owner(bucket_of(user)))
 
     def _beat(self) -> None:
         """Notice a dead connection though nobody asks anything, and data that were taken away under a living one."""
         self._pulse = self._loop.call_later(PULSE, self._beat)
-        for pipeline in self._nodes.masters:
+        for pipeline in self._masters.servers:
             if self._bells or pipeline.is_open:
                 self._lineages.check(pipeline)
         self._bells.settle()
@@ -224,7 +227,7 @@ class RedisStore:
     async def ping(self) -> float:
         """Of the slowest server; one of several may be away."""
         start = perf_counter()  # the loop's own clock counts whole milliseconds
-        asked = [pipeline.send("PING") for pipeline in self._nodes.reachable(range(COMMON + 1))]
+        asked = [pipeline.send("PING") for pipeline in self._masters.reachable(range(COMMON + 1))]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         faults = [answer for answer in answers if isinstance(answer, BaseException)]
         if len(faults) == len(answers):
@@ -234,23 +237,23 @@ class RedisStore:
     async def close(self) -> None:
         if self._pulse is not None:
             self._pulse.cancel()
-        self._nodes.shut()
+        self._masters.shut()
 
     async def _examine(self) -> None:
         await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX")
         count = await self._ask(BUCKET_COUNT, "GET", BUCKET_COUNT)
         if count != b"%d" % BUCKETS:
-            shown = self._nodes.owner(COMMON).address.shown
+            shown = self._masters.owner(COMMON).address.shown
             raise StoreUnusable(
                 f"{shown} is laid out in {count.decode('utf-8', 'replace')} buckets and this version of Handrail uses "
                 f"{BUCKETS}: use the version that wrote it, or another database"
             )
-        for examined in await asyncio.gather(*map(examine, self._nodes.masters), return_exceptions=True):
+        for examined in await asyncio.gather(*map(examine, self._masters.servers), return_exceptions=True):
             if isinstance(examined, StoreDown):  # it is known by now that the store answers
                 log.warning("a part of the store is away", reason=str(examined))
             elif examined is not None:
                 raise examined
-        for server in self._nodes.masters:
+        for server in self._masters.servers:
             self._lineages.examine(server)
 
     async def _ask(self, key: bytes, *command: Any) -> Any:
