@@ -106,8 +106,10 @@ class Cluster:
     """`masters` are asked for anew each time: they change."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(TIMEOUT), "--appendonly", "yes"]
         options += ["--cluster-require-full-coverage", "no", "--save", "", "--repl-diskless-sync-delay", "0"]
+        self._options = options
         self.servers = [Server(folder / str(number), *options) for number in range(6)]
         self.url = "redis+cluster://" + ",".join(server.place for server in self.servers)
 
@@ -120,11 +122,22 @@ class Cluster:
             assert server.ask("CLUSTER", "ADDSLOTSRANGE", *span) == "OK"
         for other in others:
             assert other.ask("CLUSTER", "MEET", "127.0.0.1", first.port) == "OK"
-        wait_for(lambda: all(len(_lines(server)) == 6 for server in self.servers), JOINING)
+        self.meet()
         for master, replica in zip(self.servers[:3], self.servers[3:], strict=True):
             name = master.ask("CLUSTER", "MYID")
             wait_for(lambda r=replica, n=name: r.ask("CLUSTER", "REPLICATE", n) == "OK", JOINING)  # type: ignore[misc]
         self.settle()
+
+    def add(self) -> Server:
+        """One more server, which knows nobody yet."""
+        self.servers.append(Server(self._folder / str(len(self.servers)), *self._options))
+        return self.servers[-1]
+
+    def meet(self) -> None:
+        """Return when everybody knows everybody and is ready for slots."""
+        wait_for(lambda: all(len(_lines(server)) == len(self.servers) for server in self.servers), JOINING)
+        wait_for(lambda: not any("handshake" in line for each in self.servers for line in _lines(each)), JOINING)
+        wait_for(lambda: all("cluster_state:ok" in each.ask("CLUSTER", "INFO") for each in self.servers), JOINING)
 
     def mend(self) -> None:
         """Start again what was killed."""
@@ -149,6 +162,11 @@ class Cluster:
             if first <= slot <= last:
                 return next(server for server in self.servers if server.port == node[1])
         raise LookupError(slot)
+
+    def held_by(self, server: Server) -> int:
+        """How many slots."""
+        rows = server.ask("CLUSTER", "SLOTS")
+        return sum(last - first + 1 for first, last, node, *_ in rows if node[1] == server.port)
 
     def move(self, slot: int, *, pause: Callable[[], None] = lambda: None) -> None:
         """Migrate a slot to another master, key by key, as redis-cli does; `pause` is called between the keys."""

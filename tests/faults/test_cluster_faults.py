@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
+from pathlib import Path
 
+import pytest
 from redis.crc import key_slot
 
-from clusters import Cluster, Server
+from clusters import Cluster, Server, clustered
 from handrail.store.keys import ALIVE, user_keys
 from loads import Load, node_on, report, see_all
 from nodes import greet
@@ -92,6 +95,43 @@ async def test_f22_slots_move_under_load(cluster: Cluster) -> None:
         max_ms=round(load.gap(users) * 1000, 1),
         refused=load.refused,
     )
+    assert (lost, twice) == (0, 0)
+    assert load.gap(users) <= 2
+
+
+@pytest.mark.long
+async def test_f22_a_master_is_added_and_takes_its_share(tmp_path: Path) -> None:
+    redis_cli = shutil.which("redis-cli")
+    if redis_cli is None:
+        pytest.skip("redis-cli is not on PATH")
+
+    async def tell_cluster(*words: str) -> None:
+        process = await asyncio.create_subprocess_exec(redis_cli, "--cluster", *words, stdout=asyncio.subprocess.PIPE)
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+
+    with clustered(tmp_path) as cluster:
+        first, users = cluster.servers[0].place, [f"u{number}" for number in range(40)]
+        async with node_on(cluster.url, "t-a") as node:
+            load = Load(node.runner, users)
+            async with load.running():
+                added = cluster.add()
+                await tell_cluster("add-node", added.place, first)
+                await asyncio.to_thread(cluster.meet)
+                await tell_cluster("rebalance", first, "--cluster-use-empty-masters")
+                await load.recover(users, time.monotonic())
+            lost, twice = await load.check(node.store)
+        report(
+            "F22",
+            by="add-node, rebalance",
+            events=sum(load.acked.values()),
+            slots_moved=cluster.held_by(added),
+            acked_lost=lost,
+            twice=twice,
+            p99_ms=round(load.p99(users) * 1000, 1),
+            max_ms=round(load.gap(users) * 1000, 1),
+            refused=load.refused,
+        )
     assert (lost, twice) == (0, 0)
     assert load.gap(users) <= 2
 
