@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from turns import NOW, job, turn
 
 from clusters import Cluster, Server
-from handrail.store import Bell, RedisStore, StoreDown, StoreUnusable
+from handrail.store import Bell, Commit, RedisStore, StoreDown, StoreUnusable
 from handrail.store.keys import ALIVE, BUCKET_COUNT, user_keys
 
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
@@ -117,10 +117,26 @@ async def test_the_rights_that_are_documented_are_enough(cluster: Cluster) -> No
 async def test_an_answer_waits_for_the_replica_of_its_own_master(cluster: Cluster) -> None:
     store = await RedisStore.connect(cluster.url, ack="replicated")
     users = [user_on(cluster, server) for server in cluster.masters]
-    assert all(await asyncio.gather(*(store.commit(turn(user)) for user in users)))
+    await asyncio.gather(*(confirmed(store, turn(user, op="0" * 16)) for user in users))
     await asyncio.to_thread(cluster.move, slot_of(users[0]))
-    assert await store.commit(turn(users[0], version=2))
+    await confirmed(store, turn(users[0], version=2, base="0" * 16, op="1" * 16))
+    masters = cluster.masters
+    for replica in (server for server in cluster.servers if server not in masters):
+        replica.signal(signal.SIGSTOP)
+    with pytest.raises(StoreDown, match="no replica had the write"):
+        await store.commit(turn(users[1], version=2, base="0" * 16, op="2" * 16))
     await store.close()
+
+
+async def confirmed(store: RedisStore, commit: Commit) -> None:
+    """The commit, sent again until a replica has it too, however busy the machine."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                assert await store.commit(commit)
+                return
+            except StoreDown:
+                await asyncio.sleep(0.05)
 
 
 async def test_every_master_must_write_to_disk_where_answers_are_to_be_durable(cluster: Cluster) -> None:
@@ -156,7 +172,8 @@ async def test_servers_that_forgot_the_scripts_are_told_again(cluster: Cluster, 
 
 async def test_a_user_is_found_at_every_step_of_a_move(cluster: Cluster, store: RedisStore) -> None:
     other = await RedisStore.connect(cluster.url)
-    await store.commit(turn(version=1, offset=1, frames=1, alarm=NOW, seen=(("a", NOW),), log=(b"{}",)))
+    commit = turn(version=1, offset=1, frames=1, alarm=NOW, seen=(("a", NOW),), log=(b"{}",))
+    await store.commit(commit)
     loop, found = asyncio.get_running_loop(), []
 
     def look() -> None:
@@ -169,7 +186,7 @@ async def test_a_user_is_found_at_every_step_of_a_move(cluster: Cluster, store: 
 
     await asyncio.to_thread(cluster.move, slot_of("ana"), pause=look)
     assert len(found) == 6  # before, and after each of its keys
-    assert found == [(1, {"a": NOW}, [(1, b'{"offset":1}')])] * 6
+    assert found == [(1, {"a": NOW}, list(commit.frames))] * 6
     for each in (other, store):
         assert await each.due(NOW) == [(NOW, "ana")]
         assert len([line async for line in each.follow(None, 0, live=False)]) == 1
