@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -30,6 +30,7 @@ from handrail.settings import Settings
 from handrail.signals import Farewell
 from handrail.store import RedisStore, Store
 from handrail.supervise import supervise
+from handrail.timekeeping import StoreTime, wall_clock
 from handrail.web import demo, explain, health, static, tail
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
@@ -42,22 +43,20 @@ REFRESH_PAUSE = 0.02  # seconds between such groups, so that live traffic is not
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
-def wall_clock() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def build(
     settings: Settings,
     *,
     store: Store | None = None,
-    clock: Callable[[], int] = wall_clock,
+    clock: Callable[[], int] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Application:
     """A whole server as an ASGI application; it runs between lifespan startup and shutdown.
 
-    `store` is used as given and left open; without one, `settings.redis_url` is connected to. `environ` is what
-    `${NAME}` in webhooks is read from. Raises ValueError for a key that is none.
+    `store` is used as given and left open; without one, `settings.redis_url` is connected to. `clock` gives
+    milliseconds since the epoch, by default those of the store. `environ` is what `${NAME}` in webhooks is read from.
+    Raises ValueError for a key that is none.
     """
+    clock = clock or StoreTime()
     return Application(settings, identify(settings, clock), store=store, clock=clock, environ=environ or {})
 
 
@@ -148,7 +147,10 @@ class Application:
     async def running(self) -> AsyncIterator[Parts]:
         """The server at work: everything is started inside, and stopped in the reverse order."""
         async with AsyncExitStack() as stack:
-            parts = self._make(await self._open_store(stack))
+            store = await self._open_store(stack)
+            if isinstance(self.clock, StoreTime):
+                await self.clock.look(store)
+            parts = self._make(store)
             for book in parts.rules.books:
                 book.read()
             self._bare, self._http = self._mount(parts)
@@ -211,6 +213,8 @@ class Application:
         """What runs beside the live side, by name."""
         loops: dict[str, Loop] = {f"rules-{number}": book.watch for number, book in enumerate(parts.rules.books)}
         loops["refresh"] = lambda: _refresh(parts)
+        if isinstance(self.clock, StoreTime):
+            loops["clock"] = partial(self.clock.follow, parts.store)
         if self.settings.role != "web":
             loops["webhooks"] = self._courier(parts).run
         return loops

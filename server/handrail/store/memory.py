@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from time import time_ns
 from typing import Any
 
 import msgspec
@@ -170,6 +171,9 @@ class MemoryStore:
             if not live:
                 return
             await logged.wait()
+
+    async def time(self) -> int:
+        return time_ns() // 1_000_000
 
     async def ping(self) -> float:
         return 0.0

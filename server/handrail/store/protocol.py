@@ -116,6 +116,9 @@ class Store(Protocol):
         """The event log since `start_ms` as decoded JSON lines, of one user or (None) of all; those of one user are in
         order. With `live` it goes on with what comes, else it ends with what there is, or raises StoreDown."""
 
+    async def time(self) -> int:
+        """The store's own clock, in milliseconds since the epoch. Raises StoreDown."""
+
     async def ping(self) -> float:
         """Round trip in seconds. Raises StoreDown."""
 

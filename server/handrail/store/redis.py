@@ -252,6 +252,10 @@ class RedisStore:
 
     # --- the connection -------------------------------------------------------------------------------------------
 
+    async def time(self) -> int:
+        seconds, micros = await self._pipeline.send("TIME")
+        return int(seconds) * 1_000 + int(micros) // 1_000
+
     async def ping(self) -> float:
         start = perf_counter()  # the loop's own clock counts whole milliseconds
         await self._pipeline.send("PING")
