@@ -7,7 +7,10 @@ taken, and a peer that takes a little now and then evades the kernel's timeout. 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from asyncio import AbstractEventLoop, BaseProtocol, TimerHandle
+from contextlib import suppress
 from typing import Any
 
 from handrail.counts import Counts
@@ -156,6 +159,10 @@ class Channel(asyncio.Transport):
         return True
 
     def abort(self) -> None:
+        """End at once, for the kernel too, which else would go on offering what it has."""
+        if not self._gone and (peer := self._transport.get_extra_info("socket")) is not None:
+            with suppress(OSError):  # it may have closed at this moment
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     # --- as it is ---

@@ -148,7 +148,7 @@ class Http(HttpToolsProtocol):
         self._stop_timer()
         self._limit = MAX_EVENTS if self.url.startswith(EVENTS) else MAX_BODY
         self._check_length()
-        if len(self.pipeline) >= MAX_PIPELINED:
+        if len(self.pipeline) >= MAX_PIPELINED or self.parser.get_http_version() not in ("1.0", "1.1"):
             self._refuse(BAD)
         super().on_headers_complete()
         self._stage, self._size = Stage.BODY, 0

@@ -42,12 +42,15 @@ class Echo:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
         elif scope["type"] == "websocket":
-            await self._talk(receive, send)
+            await self._talk(scope["path"], receive, send)
         else:
             await _answer(scope, receive, send)
 
-    async def _talk(self, receive: Any, send: Any) -> None:
+    async def _talk(self, path: str, receive: Any, send: Any) -> None:
         await receive()
+        if path == "/never":
+            self.closed.append((await receive())["code"])
+            return
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] == "websocket.receive":
             given = {"text": message["text"]} if "text" in message else {"bytes": message["bytes"]}
@@ -122,6 +125,13 @@ class Peer:
         """Send all, or as much as a server that has gone lets one send."""
         with suppress(ConnectionError):
             self.socket.sendall(data)
+
+    def pause(self, seconds: float) -> None:
+        """Say nothing for a while; the server must not say anything either."""
+        self.socket.settimeout(seconds)
+        with suppress(TimeoutError):
+            self._read += self.socket.recv(1)
+        self.socket.settimeout(PATIENCE)
 
     def upgrade(self, *fields: bytes) -> bytes:
         """Ask for a WebSocket; the status line."""
