@@ -59,16 +59,15 @@ class Echo:
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
-    """How many bytes came; `/stream?N` and `/large?N` send so many in an event stream, or in one piece."""
+    """How many bytes came; with `?N`, so many bytes."""
     size, more = 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         size, more = size + len(message["body"]), message["more_body"]
-    kind = b"text/event-stream" if scope["path"] == "/stream" else b"text/plain"
     body = b"x" * int(scope["query_string"]) if scope["query_string"] else b"%d" % size
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -40,7 +40,7 @@ def drip(ground: Ground, peer: Peer) -> float:
 
 
 def test_who_takes_a_little_of_what_is_live_is_cut(ground: Ground) -> None:
-    with ask(ground, b"/stream?300000") as peer:
+    with ask(ground, b"/updates/sse?300000") as peer:
         assert 0.4 < drip(ground, peer) < 1.5
 
 
@@ -51,7 +51,7 @@ def test_of_a_plain_answer_one_may_take_longer(ground: Ground) -> None:
 
 def test_who_takes_all_in_time_is_not_cut(ground: Ground) -> None:
     with Peer(ground.port) as peer:
-        peer.send(b"GET /stream?3000000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        peer.send(b"GET /updates/sse?3000000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert peer.head() == b"HTTP/1.1 200 OK"
         peer.pause(0.3)
         assert len(peer.rest()) > 3_000_000
@@ -59,7 +59,7 @@ def test_who_takes_all_in_time_is_not_cut(ground: Ground) -> None:
 
 
 def test_who_takes_nothing_at_all_is_gone_in_six_seconds() -> None:
-    with echoing() as ground, ask(ground, b"/large?1000000"), ask(ground, b"/stream?1000000"):
+    with echoing() as ground, ask(ground, b"/large?1000000"), ask(ground, b"/updates/sse?1000000"):
         start = monotonic()
         while ground.counts != {"cut_stalled_readers": 2}:
             assert monotonic() - start < 7, ground.counts

@@ -165,121 +165,6 @@ def ended(peer: Peer) -> int:
     return struct.unpack("!H", payload[:2])[0] if opcode == CLOSE else 0
 
 
-# --- readers ---
-
-
-def open_reader(server: Server, user: str, kind: str) -> Peer:
-    if kind == "sse":
-        peer = Peer(server.port, receive_buffer=4_096)
-        peer.send(b"GET /updates/sse?user_id=%s HTTP/1.1\r\nHost: a\r\n\r\n" % user.encode())
-        assert peer.head() == b"HTTP/1.1 200 OK"
-    else:
-        peer = open_socket(server, receive_buffer=4_096)
-        peer.send(frame(TEXT, b'{"type":"hello","user_id":"%s"}' % user.encode()))
-    return peer
-
-
-def fill(server: Server, user: str, count: int, size: int = 8_000) -> None:
-    with httpx2.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
-        for number in range(count):
-            event = {"userId": user, "event": "filled", "properties": {"n": f"{number} " + "x" * size}}
-            assert client.post("/v1/track", json=event, auth=("key", "")).status_code == 200
-
-
-def stall(server: Server, count: int) -> None:
-    """`count` readers that take nothing of 320 kB."""
-    with measuring(server, "F35", most=count * READER) as figures, ExitStack() as stack:
-        base, rss = server.sockets, server.rss
-        for number in range(count):
-            stack.enter_context(open_reader(server, f"still-{number % 10}", "sse" if number % 20 < 10 else "websocket"))
-        assert server.sockets >= base + count
-        for number in range(10):
-            fill(server, f"still-{number}", 40)
-        kernel = server.unread()
-        figures |= {"readers": count, "kernel_kb_each": kernel // 1024}
-        figures["gone_s"] = until(lambda: server.sockets <= base + 1, 7)
-        figures["user_kb_each"] = (server.peak - rss) // 1024 // count
-        assert kernel + (server.peak - rss) // count <= READER
-
-
-def test_f35_readers_that_take_nothing(server: Server) -> None:
-    stall(server, 200)
-
-
-@pytest.mark.long
-def test_f35_a_thousand_readers_that_take_nothing(server: Server) -> None:
-    stall(server, 1_000)
-
-
-def test_f36_readers_that_take_a_little(server: Server) -> None:
-    with measuring(server, "F36") as figures, ExitStack() as stack:
-        readers = {
-            kind: stack.enter_context(open_reader(server, f"drip-{kind}", kind)) for kind in ("websocket", "sse")
-        }
-        for kind in readers:
-            fill(server, f"drip-{kind}", 60)
-        with ThreadPoolExecutor(2) as pool:
-            took = {kind: pool.submit(drip, reader) for kind, reader in readers.items()}
-        figures |= {f"{kind}_closed_s": future.result() for kind, future in took.items()}
-        assert all(future.result() <= 15 for future in took.values())
-
-
-def drip(reader: Peer) -> float:
-    """Take a kilobyte a second; how long the server put up with it."""
-    start = monotonic()
-    reader.socket.settimeout(1)
-    while monotonic() - start < 30:
-        try:
-            if not reader.socket.recv(100):
-                break
-        except OSError:
-            break
-        sleep(0.1)
-    return round(monotonic() - start, 1)
-
-
-FROZEN = """
-import sys
-sys.path[:0] = [{tests!r}]
-from echoing import Peer
-peers = [Peer({port}) for _ in range({count})]
-assert all(peer.upgrade()[:12] == b"HTTP/1.1 101" for peer in peers)
-print("open", flush=True)
-input()
-"""
-
-
-@contextmanager
-def frozen(port: int, count: int) -> Iterator[None]:
-    """A process with so many open connections, stopped in the midst of it."""
-    program = FROZEN.format(tests=str(Path(__file__).parents[1]), port=port, count=count)
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            assert process.stdout.readline() == b"open\n"
-            process.send_signal(signal.SIGSTOP)
-            yield
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
-
-
-def test_f37_peers_that_froze_are_found_by_their_silence() -> None:
-    with echoing(ws_ping_interval=1.0, ws_ping_timeout=1.0) as ground, frozen(ground.port, 200):
-        took = until(lambda: len(ground.echo.closed) == 200, 10)
-        print(json.dumps({"fault": "F37", "peers": 200, "ping_s": 1, "timeout_s": 1, "reaped_s": took}))  # noqa: T201
-        assert ground.counts["ws_closed_silent"] == 200
-    assert took <= 5
-
-
-@pytest.mark.long
-def test_f37_a_thousand_peers_that_froze(server: Server) -> None:
-    with measuring(server, "F37") as figures:
-        base = server.sockets
-        with frozen(server.port, 1_000):
-            figures["reaped_s"] = until(lambda: server.sockets <= base + 1, 60)
-
-
 # --- leaving ---
 
 
@@ -466,3 +351,118 @@ def test_f50_http(server: Server) -> None:
 @pytest.mark.long
 def test_f50_http_with_two_thousand_that_creep(server: Server) -> None:
     attack_http(server, 2_000)
+
+
+# --- readers: last, for the memory they need would hide what others do ---
+
+
+def open_reader(server: Server, user: str, kind: str) -> Peer:
+    if kind == "sse":
+        peer = Peer(server.port, receive_buffer=4_096)
+        peer.send(b"GET /updates/sse?user_id=%s HTTP/1.1\r\nHost: a\r\n\r\n" % user.encode())
+        assert peer.head() == b"HTTP/1.1 200 OK"
+    else:
+        peer = open_socket(server, receive_buffer=4_096)
+        peer.send(frame(TEXT, b'{"type":"hello","user_id":"%s"}' % user.encode()))
+    return peer
+
+
+def fill(server: Server, user: str, count: int, size: int = 8_000) -> None:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
+        for number in range(count):
+            event = {"userId": user, "event": "filled", "properties": {"n": f"{number} " + "x" * size}}
+            assert client.post("/v1/track", json=event, auth=("key", "")).status_code == 200
+
+
+def stall(server: Server, count: int) -> None:
+    """`count` readers that take nothing of 320 kB."""
+    with measuring(server, "F35", most=count * READER) as figures, ExitStack() as stack:
+        base, rss = server.sockets, server.rss
+        for number in range(count):
+            stack.enter_context(open_reader(server, f"still-{number % 10}", "sse" if number % 20 < 10 else "websocket"))
+        assert server.sockets >= base + count
+        for number in range(10):
+            fill(server, f"still-{number}", 40)
+        kernel = server.unread()
+        figures |= {"readers": count, "kernel_kb_each": kernel // 1024}
+        figures["gone_s"] = until(lambda: server.sockets <= base + 1, 7)
+        figures["user_kb_each"] = (server.peak - rss) // 1024 // count
+        assert kernel + (server.peak - rss) // count <= READER
+
+
+def test_f35_readers_that_take_nothing(server: Server) -> None:
+    stall(server, 200)
+
+
+@pytest.mark.long
+def test_f35_a_thousand_readers_that_take_nothing(server: Server) -> None:
+    stall(server, 1_000)
+
+
+def test_f36_readers_that_take_a_little(server: Server) -> None:
+    with measuring(server, "F36") as figures, ExitStack() as stack:
+        readers = {
+            kind: stack.enter_context(open_reader(server, f"drip-{kind}", kind)) for kind in ("websocket", "sse")
+        }
+        for kind in readers:
+            fill(server, f"drip-{kind}", 60)
+        with ThreadPoolExecutor(2) as pool:
+            took = {kind: pool.submit(drip, reader) for kind, reader in readers.items()}
+        figures |= {f"{kind}_closed_s": future.result() for kind, future in took.items()}
+        assert all(future.result() <= 15 for future in took.values())
+
+
+def drip(reader: Peer) -> float:
+    """Take a kilobyte a second; how long the server put up with it."""
+    start = monotonic()
+    reader.socket.settimeout(1)
+    while monotonic() - start < 30:
+        try:
+            if not reader.socket.recv(100):
+                break
+        except OSError:
+            break
+        sleep(0.1)
+    return round(monotonic() - start, 1)
+
+
+FROZEN = """
+import sys
+sys.path[:0] = [{tests!r}]
+from echoing import Peer
+peers = [Peer({port}) for _ in range({count})]
+assert all(peer.upgrade()[:12] == b"HTTP/1.1 101" for peer in peers)
+print("open", flush=True)
+input()
+"""
+
+
+@contextmanager
+def frozen(port: int, count: int) -> Iterator[None]:
+    """A process with so many open connections, stopped in the midst of it."""
+    program = FROZEN.format(tests=str(Path(__file__).parents[1]), port=port, count=count)
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"open\n"
+            process.send_signal(signal.SIGSTOP)
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+
+
+def test_f37_peers_that_froze_are_found_by_their_silence() -> None:
+    with echoing(ws_ping_interval=1.0, ws_ping_timeout=1.0) as ground, frozen(ground.port, 200):
+        took = until(lambda: len(ground.echo.closed) == 200, 10)
+        print(json.dumps({"fault": "F37", "peers": 200, "ping_s": 1, "timeout_s": 1, "reaped_s": took}))  # noqa: T201
+        assert ground.counts["ws_closed_silent"] == 200
+    assert took <= 5
+
+
+@pytest.mark.long
+def test_f37_a_thousand_peers_that_froze(server: Server) -> None:
+    with measuring(server, "F37") as figures:
+        base = server.sockets
+        with frozen(server.port, 1_000):
+            figures["reaped_s"] = until(lambda: server.sockets <= base + 1, 60)

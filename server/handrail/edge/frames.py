@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from websockets.frames import CLOSE, CONT, PING, PONG, Frame
+from websockets.frames import CLOSE, CONT, PING, PONG, TEXT, Frame
 from websockets.server import ServerProtocol
 
 POLICY = 1008
@@ -35,7 +35,9 @@ class Frames(ServerProtocol):
         return self.current_size is not None or bool(self.reader.buffer)
 
     def recv_frame(self, frame: Frame) -> None:
-        if frame.opcode is PING or frame.opcode is PONG:
+        if frame.opcode is TEXT and frame.fin:  # as nearly all are
+            self.messages += 1
+        elif frame.opcode is PING or frame.opcode is PONG:
             if not self._allow_control():
                 return self._refuse("ws_refused_control", "too many pings or pongs")
         elif frame.opcode is CLOSE:

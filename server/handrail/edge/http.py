@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -26,6 +26,7 @@ MAX_LINE = 8_000  # bytes of a line that asks for a WebSocket: what the parser o
 MAX_BODY = 64 * 1024  # bytes, as they are on the wire
 MAX_EVENTS = 1024 * 1024  # bytes for a body of events; ingest takes less and says so in its own words
 EVENTS = b"/v1/"
+LIVE = b"/updates/"  # event streams of pages
 MAX_PIPELINED = 16  # requests that wait for the answer to an earlier one
 
 
@@ -55,7 +56,7 @@ class Http(HttpToolsProtocol):
         self._stage = Stage.NONE
         self._began = False  # in the piece at hand
         self._raw = 0  # bytes of this request since the piece it began in
-        self._size = 0  # bytes of its header, or of its body
+        self._size = 0  # bytes of its body, as the application has them
         self._limit = MAX_BODY
         self._seen = 0
         self._timer: TimerHandle | None = None
@@ -84,7 +85,7 @@ class Http(HttpToolsProtocol):
         if self.transport.is_closing() or self._upgraded:
             return
         self._raw = 0 if self._began else self._raw + len(data)
-        if self._stage is Stage.HEAD and self._raw > MAX_HEAD:
+        if (self._stage is Stage.HEAD and self._raw > MAX_HEAD) or len(self.headers or ()) > MAX_FIELDS:
             self._turn_away(HEADER)
         elif self._raw > MAX_HEAD + 2 * self._limit:  # chunks with more about them than in them
             self._turn_away(BODY)
@@ -131,52 +132,51 @@ class Http(HttpToolsProtocol):
     # --- what the parser finds ---
 
     def on_message_begin(self) -> None:
-        self._stage, self._began, self._size = Stage.HEAD, True, 0
+        self._stage, self._began = Stage.HEAD, True
         super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._grow(len(url), MAX_HEAD, HEADER)
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._grow(len(name) + len(value) + 4, MAX_HEAD, HEADER)
-        if len(self.headers) >= MAX_FIELDS:
-            self._refuse(HEADER)
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
-        self._limit = MAX_EVENTS if self.url.startswith(EVENTS) else MAX_BODY
-        self._check_length()
+        events = self.url.startswith(EVENTS)
+        self._limit = MAX_EVENTS if events else MAX_BODY
+        self._check_head()
         if len(self.pipeline) >= MAX_PIPELINED or self.parser.get_http_version() not in ("1.0", "1.1"):
             self._refuse(BAD)
+        if not events and self.url.startswith(LIVE):
+            self.transport.go_live()
         super().on_headers_complete()
         self._stage, self._size = Stage.BODY, 0
 
-    def _check_length(self) -> None:
-        """Refuse a body by what the header says of it. The parser has seen that the header is of one mind."""
-        length = max((int(value) for name, value in self.headers if name == b"content-length"), default=0)
+    def _check_head(self) -> None:
+        """Refuse a header for its size, or a body for what the header says of it, which the parser saw it does once."""
+        size, longest, length = len(self.url), len(self.url), 0
+        for name, value in self.headers:
+            line = len(name) + len(value)
+            size += line + 4
+            if line > longest:
+                longest = line
+            if name == b"content-length":
+                length = int(value)
+        if size > MAX_HEAD or len(self.headers) > MAX_FIELDS:
+            self._refuse(HEADER)
         if length > self._limit:
             self._refuse(BODY)
         if self.parser.should_upgrade() and self._should_upgrade():
             if length or any(name == b"transfer-encoding" for name, _ in self.headers):
                 self._refuse(UPGRADE)
-            if max(len(name) + len(value) for name, value in [(b"GET", self.url), *self.headers]) > MAX_LINE:
+            if longest > MAX_LINE:
                 self._refuse(HEADER)
 
     def on_body(self, body: bytes) -> None:
-        self._grow(len(body), self._limit, BODY)
+        self._size += len(body)
+        if self._size > self._limit:
+            self._refuse(BODY)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._stop_timer()
         self._stage = Stage.NONE
         super().on_message_complete()
-
-    def _grow(self, by: int, limit: int, refusal: Refusal) -> None:
-        self._size += by
-        if self._size > limit:
-            self._refuse(refusal)
 
     # --- refusing ---
 
@@ -211,13 +211,8 @@ class Http(HttpToolsProtocol):
     # --- the application ---
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start" and _is_stream(message):
-                self.transport.go_live()
-            await send(message)
-
         try:
-            await self._serve(scope, receive, sending)
+            await self._serve(scope, receive, send)
         except ClientDisconnect:  # while its body was awaited: nobody's fault here
             self.counts.add("http_left_early")
 
@@ -232,9 +227,3 @@ class Http(HttpToolsProtocol):
         self.counts.add("http_ignored_upgrade")
         if self.cycle is not None:
             self.cycle.keep_alive = False
-
-
-def _is_stream(start: Message) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream") for name, value in start.get("headers", ())
-    )
