@@ -12,12 +12,13 @@ import msgspec
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
+from handrail import edge
 from handrail.core.program import Program
 from handrail.core.rules import load
+from handrail.edge.sockets import harden
 from handrail.identity import Identity
 from handrail.live.hub import STALL
 from handrail.live.live import Live
-from handrail.live.sockets import harden
 from handrail.runner import Runner
 from handrail.store import Store
 
@@ -106,10 +107,8 @@ async def run_node(
         app,
         lifespan="off",
         log_level="error",
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        ws_max_size=65_536,
         timeout_graceful_shutdown=3,
+        **edge.options(),
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))

@@ -13,6 +13,8 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or p
 # A part imports only parts of lower rank, and itself.
 RANK = {
     "core": 0,
+    "counts": 0,
+    "edge": 1,
     "store": 1,
     "settings": 1,
     "supervise": 1,

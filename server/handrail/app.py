@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from handrail.core.events import Alarm
 from handrail.core.program import Program
 from handrail.core.webhooks import Webhook
+from handrail.counts import Counts
+from handrail.edge.counting import lend_counts
 from handrail.identity import Identity
 from handrail.live.live import Live
 from handrail.live.presence import name_node
@@ -124,6 +126,7 @@ class Application:
         self.settings = settings
         self.identity = identity
         self.clock = clock
+        self.counts = Counts()
         self.draining = False
         self._given = store
         self._environ = environ
@@ -132,6 +135,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            lend_counts(scope["state"], self.counts)
             return await self._lifespan(receive, send)
         application = self._bare.get((scope["type"], scope["path"]), self._http)
         await application(scope, receive, send)

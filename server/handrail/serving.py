@@ -18,8 +18,9 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from handrail import edge
 from handrail.app import Application, build, preflight
-from handrail.live.sockets import harden
+from handrail.edge.sockets import harden
 from handrail.settings import OperatorError, Role, Settings
 from handrail.store import StoreDown, StoreUnusable, launch
 
@@ -109,10 +110,7 @@ def _options() -> dict[str, Any]:
     return {
         "lifespan": "on",  # a server whose start failed must not answer
         "loop": "uvloop" if sys.platform != "win32" else "asyncio",
-        "http": "httptools",
-        "ws": "websockets-sansio",
-        "ws_per_message_deflate": False,  # an idle socket that deflated once holds three times the memory
-        "ws_max_size": 65_536,
+        **edge.options(),
         "timeout_graceful_shutdown": GRACE,
         "log_config": None,
         "access_log": False,
@@ -209,6 +207,6 @@ def _log_to_stderr(level: str) -> None:
 
 
 def is_ours(record: logging.LogRecord) -> bool:
-    """Whether an error that uvicorn reports is one of the server, and not what any caller can bring about: text that is
-    no UTF-8, or a handshake that was refused (which it takes for forgotten)."""
-    return not record.getMessage().startswith(("Invalid UTF-8 sequence", "ASGI callable returned without completing"))
+    """Whether an error that uvicorn reports is one of the server, and not what any caller can bring about: what is no
+    HTTP, or a handshake that was refused (which it takes for forgotten)."""
+    return not record.getMessage().startswith(("Invalid HTTP request", "ASGI callable returned without completing"))
