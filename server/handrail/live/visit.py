@@ -23,17 +23,20 @@ from handrail.core.events import Connected, Disconnected, Event
 from handrail.core.frames import (
     ActivityMessage,
     Bye,
+    ClientMessage,
     ConsentMessage,
     Hello,
     IdentifyMessage,
     Ping,
     Pong,
+    Renewed,
     Seen,
+    TokenMessage,
     TrackMessage,
 )
 from handrail.core.inputs import BadInput
 from handrail.core.state import State
-from handrail.identity import Caller
+from handrail.identity import Caller, check_expiry, check_standing
 from handrail.live import inbound
 from handrail.live.connection import BAD_TOKEN, DRAINING, KNOWN_VISITOR, STORE_AWAY, Connection, Transport
 from handrail.live.hub import Hub
@@ -41,12 +44,13 @@ from handrail.profiles import Profiles, known_visitor
 from handrail.runner import Outcome, Runner, TooManyConflicts
 from handrail.store.protocol import StoreDown
 from handrail.surroundings import read_headers
+from handrail.tickets import Tickets
 
 Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
 
-_FINAL = {"bad-token": BAD_TOKEN, "known-visitor": KNOWN_VISITOR}
+_FINAL = dict.fromkeys(("bad-token", "token-expired", "token-revoked"), BAD_TOKEN) | {"known-visitor": KNOWN_VISITOR}
 _PONG = frames.encode(Pong())
 _STORE_AWAY = BadInput(
     "store-down",
@@ -60,9 +64,9 @@ class Gate(Protocol):
     """Who may come in."""
 
     def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> Caller:
-        """Who it is. Raises BadInput; `bad-token` means stay away."""
+        """Who it is. Raises BadInput; `bad-token` and `token-expired` mean stay away."""
 
-    def origin_allowed(self, origin: str | None) -> bool: ...
+    def page_allowed(self, headers: Headers) -> bool: ...
 
 
 class Reception:
@@ -80,6 +84,7 @@ class Reception:
         self.hub = hub
         self.runner = runner
         self.profiles = Profiles(runner)
+        self.tickets = Tickets(runner.store, runner.clock)
         self.gate = gate
         self.owe = owe
         self.country_header = country_header
@@ -172,6 +177,7 @@ class Visit:
             dismiss(connection, DRAINING, "draining", RECONNECT_MS)
             return
         self.user, self._known = caller.user, caller.known
+        self._accept(caller)
         desk.hub.attach(self.user, connection)
         try:
             state = await self._join()
@@ -192,10 +198,16 @@ class Visit:
     async def _join(self) -> State:
         """The user's state, with this process among those that hold their connections.
 
-        Raises BadInput `known-visitor`, StoreDown, TooManyConflicts.
+        Raises BadInput `known-visitor` or `token-revoked`, StoreDown, TooManyConflicts.
         """
         runner, user = self._desk.runner, self.user
         state, _ = await asyncio.gather(runner.read(user), runner.store.enlist(runner.node, user))
+        try:
+            check_standing(self.connection.issued, state.revoked)
+        except BadInput:
+            if len(self._desk.hub.connections_of(user)) == 1:
+                await runner.store.delist(runner.node, user)
+            raise
         if state.merger is None:
             return state
         if not self._known:  # they became a user while they were being let in
@@ -230,13 +242,16 @@ class Visit:
 
     # --- being here ---
 
-    def _take(self, message: TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping) -> None:
+    def _take(self, message: ClientMessage) -> None:
         now = self._desk.runner.clock()
         if not self.user:
             raise BadInput(
                 "hello-first", "The first message has to be a hello.", "Send `hello` with `user_id` or `token`."
             )
+        self._check_token(self.connection.issued, self.connection.expires, now)
         match message:
+            case TokenMessage():
+                self._renew(message.token, now)
             case Ping():
                 self.connection.push(_PONG)
             case Seen():
@@ -249,6 +264,28 @@ class Visit:
                 self._submit(inbound.consent_of(message, now), message.id)
             case ActivityMessage():
                 self._submit(inbound.activity_of(message, self.connection.id, now))
+
+    def _check_token(self, issued: int, expires: int, now: int) -> None:
+        """What is said with a token that is over is not taken. Raises BadInput."""
+        check_expiry(expires, now)
+        if (state := self._desk.runner.recall(self.user)) is not None:
+            check_standing(issued, state.revoked)
+
+    def _renew(self, token: str, now: int) -> None:
+        """Raises BadInput `token-refused`; the connection goes on with the token it has."""
+        try:
+            caller = self._desk.gate.authenticate(token, self.user, None)
+            if caller.known != self._known:
+                raise BadInput("bad-token", "The token is for another kind of user.", "Open another connection.")
+            self._check_token(caller.issued or now, caller.expires, now)
+        except BadInput as fault:
+            raise BadInput("token-refused", fault.message, fault.fix) from None
+        self._accept(caller)
+        self.connection.push(frames.encode(Renewed(token_expires_in=self.connection.expires_in(now))))
+
+    def _accept(self, caller: Caller) -> None:
+        self.connection.issued = caller.issued or self._desk.runner.clock()
+        self.connection.expires = caller.expires
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
         future = self._desk.profiles.submit(self.user, event, known=self._known)
@@ -298,6 +335,12 @@ class Visit:
         if self.connected:
             event = Disconnected(id=f"{connection.id}.close", at=desk.runner.clock(), connection=connection.id)
             await desk.depart(self.user, event)
+
+
+def turn_away(connection: Connection, fault: BadInput, code: int) -> None:
+    """Say why, and goodbye for good."""
+    connection.error(fault)
+    dismiss(connection, code, fault.code, 0)
 
 
 def dismiss(connection: Connection, code: int, reason: str, window_ms: int) -> None:

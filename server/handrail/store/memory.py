@@ -33,6 +33,8 @@ class Shelf:
         self.lines = 0
         self.alive: dict[str, int] = {}
         self.enlisted: dict[str, set[str]] = {}
+        self.tickets: dict[str, bytes] = {}
+        self.announced: list[str] = []
         self.stores: list[MemoryStore] = []
         self.logged = asyncio.Event()
 
@@ -144,6 +146,18 @@ class MemoryStore:
     async def forget_node(self, node: str) -> None:
         self.shelf.enlisted.pop(node, None)
         self.shelf.alive.pop(node, None)
+
+    async def keep_ticket(self, ticket: str, content: bytes, ttl: int) -> None:
+        self.shelf.tickets[ticket] = content
+
+    async def take_ticket(self, ticket: str) -> bytes | None:
+        return self.shelf.tickets.pop(ticket, None)
+
+    async def announce(self, user: str) -> None:
+        self.shelf.announced.append(user)
+
+    async def announced(self, after: str = "") -> list[tuple[str, str]]:
+        return [(str(mark), user) for mark, user in enumerate(self.shelf.announced, 1) if mark > int(after or 0)]
 
     def listen(self, user: str) -> None:
         self._listened[bucket_of(user)] += 1

@@ -30,7 +30,7 @@ class Cors:
         origin = headers.get("origin")
         if origin is None:  # a server, not a page
             return await self._app(scope, receive, send)
-        if not self._identity.origin_allowed(origin):
+        if not self._identity.page_allowed(scope["headers"]):
             fix = "Add the page's origin to HANDRAIL_ORIGINS."
             return await refusal(BadInput("bad-origin", "Pages of this origin may not send events.", fix))(
                 scope, receive, send
