@@ -77,15 +77,10 @@ class Identity:
         return with_visitor(caller, anonymous_id)
 
     def page_allowed(self, headers: Headers) -> bool:
-        """Whether a request with these headers may be answered, by where its page is from.
-
-        Browsers send no Origin with some requests that a page of anybody's can cause, but say that it was another's.
-        """
-        given = [(name, value) for name, value in headers if name in (b"origin", b"sec-fetch-site")]
-        origins = [value for name, value in given if name == b"origin"]
-        if len(origins) > 1 or (not origins and any(value in _ELSEWHERE for _, value in given)):
-            return False
-        return self.origin_allowed(origins[0].decode("latin-1") if origins else None)
+        """Whether a request with these headers may be answered, by where its page is from."""
+        given = list(headers)
+        origin = next((value.decode("latin-1") for name, value in given if name == b"origin"), None)
+        return not hides_origin(given) and self.origin_allowed(origin)
 
     def origin_allowed(self, origin: str | None) -> bool:
         """Whether a page of this origin may connect.
@@ -114,6 +109,14 @@ class Identity:
                 "The admin key is missing or wrong.",
                 "Send `Authorization: Bearer` with the value of HANDRAIL_ADMIN_KEY.",
             )
+
+
+def hides_origin(headers: Headers) -> bool:
+    """Whether it is not to be told which page asks: there are two origins, or none though the page is another's, as
+    browsers send some requests that any page can cause."""
+    given = [(name, value) for name, value in headers if name in (b"origin", b"sec-fetch-site")]
+    origins = sum(name == b"origin" for name, _ in given)
+    return origins > 1 or (not origins and any(value in _ELSEWHERE for _, value in given))
 
 
 def with_visitor(caller: Caller, anonymous_id: str | None) -> Caller:
