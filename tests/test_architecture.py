@@ -20,11 +20,12 @@ RANK = {
     "supervise": 1,
     "signals": 1,
     "surroundings": 1,
+    "tokens": 1,
     "identity": 2,
     "rulebook": 2,
     "runner": 2,
 }
-RANK |= {"asking": 2, "ticker": 2, "timekeeping": 2, "profiles": 3}
+RANK |= {"asking": 2, "ticker": 2, "timekeeping": 2, "tickets": 3, "profiles": 3}
 RANK |= {"web": 4, "live": 4, "outbound": 4, "app": 5, "recordings": 5}
 RANK |= {"serving": 6, "replaying": 6, "cli": 7, "__main__": 8}
 IMPURE = {

@@ -51,6 +51,17 @@ def test_what_is_no_origin_would_never_match_and_is_refused(origin: str) -> None
     assert f"'{origin}' is no origin" in str(caught.value)
 
 
+def test_an_origin_is_written_as_browsers_send_it() -> None:
+    with pytest.raises(SettingsError, match="begins with xn--"):
+        Settings.from_environ({"HANDRAIL_ORIGINS": "https://bücher.example"})
+
+
+@pytest.mark.parametrize("text", ["0s", "an hour", "3600"])
+def test_a_duration_is_written_as_in_rules(text: str) -> None:
+    with pytest.raises(SettingsError, match="HANDRAIL_TOKEN_MAX_AGE: "):
+        Settings.from_environ({"HANDRAIL_TOKEN_MAX_AGE": text})
+
+
 def test_off_loopback_says_exactly_what_is_missing() -> None:
     partly = {key: value for key, value in GUARDED.items() if key in ("HANDRAIL_WRITE_KEY", "HANDRAIL_ORIGINS")}
     (line,) = Settings.from_environ(partly, host="0.0.0.0").refusals()

@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from handrail.core.durations import parse_duration
 from handrail.core.events import Alarm
 from handrail.core.program import Program
 from handrail.core.webhooks import Webhook
@@ -33,7 +34,7 @@ from handrail.signals import Farewell
 from handrail.store import RedisStore, Store
 from handrail.supervise import supervise
 from handrail.timekeeping import StoreTime, wall_clock
-from handrail.web import demo, explain, health, static, tail
+from handrail.web import admin, demo, explain, health, static, tail, ticket
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
 from handrail.web.problems import on_crash, on_http_error
@@ -75,6 +76,8 @@ def identify(settings: Settings, clock: Callable[[], int]) -> Identity:
         clock,
         secret=settings.client_secret,
         public_key=settings.client_public_key,
+        max_age=parse_duration(settings.token_max_age),
+        audience=settings.token_audience,
         write_key=settings.write_key,
         admin_key=settings.admin_key,
         origins=settings.origins,
@@ -197,6 +200,7 @@ class Application:
         if self.settings.role != "worker":
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
             routes += Ingest(parts.runner, self.identity, self.clock).routes()
+            routes += ticket.routes(parts.runner, self.identity) + admin.routes(parts.runner, self.identity)
             routes += explain.routes(parts.store, parts.rules.program, self.identity, self.clock)
             routes += tail.routes(parts.store, self.identity, self.clock, lambda: self.draining)
             routes += self._pages(parts.store)

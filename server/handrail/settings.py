@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from handrail.core.durations import parse_duration
+
 Role = Literal["all", "web", "worker"]
 
 
@@ -43,10 +45,23 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
         if not _ORIGIN.fullmatch(origin):
             why = "'{origin}' is no origin: write scheme, host and perhaps port, such as https://app.example.com"
             raise PydanticCustomError("origin", why, {"origin": origin})
+        if not origin.isascii():
+            why = "'{origin}' would never match: write its host as browsers send it, which begins with xn--"
+            raise PydanticCustomError("origin", why, {"origin": origin})
     return origins
 
 
+def _check_duration(text: str) -> str:
+    try:
+        if not parse_duration(text):
+            raise ValueError("it has to be longer than 0s")
+    except ValueError as fault:
+        raise PydanticCustomError("duration", "{why}", {"why": str(fault)}) from None
+    return text
+
+
 Switch = Annotated[bool, BeforeValidator(_switch)]
+Duration = Annotated[str, AfterValidator(_check_duration)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)]
 
 
@@ -71,6 +86,10 @@ class Settings(BaseModel):
     )
     client_public_key: str | None = Field(
         None, repr=False, description="PEM public key of EdDSA or RS256 client tokens, in place of the secret"
+    )
+    token_max_age: Duration = Field("1h", description="how far ahead the expiry of a client token may lie")
+    token_audience: str | None = Field(
+        None, min_length=1, description="audience (aud) that client tokens must be for; unset: they name none"
     )
     write_key: str | None = Field(None, min_length=1, repr=False, description="key that servers send events with")
     admin_key: str | None = Field(None, min_length=1, repr=False, description="bearer key of the admin API")

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import NamedTuple
 
 import pytest
-from echoing import BINARY, CLOSE, CONT, PING, PONG, TEXT, Ground, Peer, close, echoing, frame
 
+from echoing import BINARY, CLOSE, CONT, PING, PONG, TEXT, Ground, Peer, close, echoing, frame
 from handrail.edge.frames import CONTROL_BURST, MAX_EMPTY, MAX_FRAGMENTS
 
 LARGEST = 65_536

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
-from echoing import HANDSHAKE, TEXT, Ground, Peer, echoing, frame
 
+from echoing import HANDSHAKE, TEXT, Ground, Peer, echoing, frame
 from handrail import edge
 from handrail.edge import http
 

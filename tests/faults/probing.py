@@ -25,7 +25,7 @@ def ask(port: int) -> list[float]:
         listen(page, b"\r\n\r\n")
         say(page, {"type": "hello", "user_id": "well"})
         listen(page, b'"welcome"')
-        print("asking", flush=True)  # noqa: T201 - it is a program
+        print("asking", flush=True)
         took = []
         while not select.select([0], [], [], PAUSE)[0]:
             asked = perf_counter()

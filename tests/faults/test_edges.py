@@ -117,7 +117,7 @@ class Report:
         lines = self._server.log.stat().st_size - self.log_before
         self.figures |= {"rss_before_mb": _mb(self.before), "rss_more_mb": _mb(more), "log_bytes": lines}
         self.figures |= {"healthy_p99_ms": round(healthy["p99"], 1), "healthy_max_ms": round(healthy["max"], 1)}
-        print(json.dumps(self.figures))  # noqa: T201 - the figures are what it is for
+        print(json.dumps(self.figures))
         assert more <= most
         assert lines == 0
         assert healthy["p99"] <= HEALTHY
@@ -455,7 +455,7 @@ def frozen(port: int, count: int) -> Iterator[None]:
 def test_f37_peers_that_froze_are_found_by_their_silence() -> None:
     with echoing(ws_ping_interval=1.0, ws_ping_timeout=1.0) as ground, frozen(ground.port, 200):
         took = until(lambda: len(ground.echo.closed) == 200, 10)
-        print(json.dumps({"fault": "F37", "peers": 200, "ping_s": 1, "timeout_s": 1, "reaped_s": took}))  # noqa: T201
+        print(json.dumps({"fault": "F37", "peers": 200, "ping_s": 1, "timeout_s": 1, "reaped_s": took}))
         assert ground.counts["ws_closed_silent"] == 200
     assert took <= 5
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from handrail.core.events import Track
 from handrail.core.inputs import BadInput
 from handrail.identity import Identity
-from handrail.live.sse import Stream, read_hello
+from handrail.live.sse import Stream, read_hello, read_query
 from nodes import Clock, Node, Start, eventually, greet, hear, say, until
 
 SECRET = "a-secret-that-is-long-enough-for-tests"
@@ -179,7 +179,7 @@ async def test_a_position_that_cannot_be_read_gets_a_snapshot(node: Node, place:
 @given(st.binary(), st.none() | st.text(st.characters(max_codepoint=255)))
 def test_any_address_is_read_or_refused(query: bytes, last_event_id: str | None) -> None:
     try:
-        hello = read_hello(query, last_event_id)
+        hello = read_hello(read_query(query), last_event_id)
     except BadInput:
         return
     assert hello.offset is None or hello.offset >= 0

@@ -412,3 +412,26 @@ async def test_processes_and_whom_they_hold(any_store: Store) -> None:
 
 async def test_ping(any_store: Store) -> None:
     assert 0 <= await any_store.ping() < 1
+
+
+# --- who may come in -------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_kept_under_a_ticket_is_taken_once(another: Open) -> None:
+    here, there = await another(), await another()
+    await here.keep_ticket("t1", b"one", 60_000)
+    await here.keep_ticket("t2", b"two", 60_000)
+    assert await there.take_ticket("t1") == b"one"
+    assert await here.take_ticket("t1") is None
+    assert await here.take_ticket("t2") == b"two"
+
+
+async def test_what_is_announced_is_told_to_every_process_from_its_mark_on(another: Open) -> None:
+    here, there = await another(), await another()
+    assert await there.announced() == []
+    for user in ("ada", "bob ☃", "ada"):
+        await here.announce(user)
+    told = await there.announced()
+    assert [user for _, user in told] == ["ada", "bob ☃", "ada"]
+    assert await here.announced(told[0][0]) == told[1:]
+    assert await here.announced(told[-1][0]) == []

@@ -76,6 +76,8 @@ def step(program: Program, state: State, event: Event, now: int, *, more: bool =
         return Step(state)
     if isinstance(event, ev.Known):
         return Step(_recognise(program, state, now))
+    if isinstance(event, ev.Revoke):
+        return Step(replace(state, revoked=max(state.revoked, event.at)))
     if state.merger is not None:
         return Step(move_on(state, state.merger, event, now))
     turn = Turn(program, state.fork(), now)
@@ -101,9 +103,9 @@ def _recognise(program: Program, state: State, now: int) -> State:
         state = copy(state)
         state.known = True
     elif state.merger is not None and not state.merger.due:
-        version, offset = state.version, state.offset
+        version, offset, revoked = state.version, state.offset, state.revoked
         state = fresh(program, state.user, f"{state.epoch}0", now)
-        state.version, state.offset, state.known = version, offset, True
+        state.version, state.offset, state.revoked, state.known = version, offset, revoked, True
     return state
 
 

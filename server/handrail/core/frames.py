@@ -58,7 +58,13 @@ class Ping(Struct, frozen=True, kw_only=True, tag="ping"):
     pass
 
 
-ClientMessage = Hello | TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping
+class TokenMessage(Struct, frozen=True, kw_only=True, tag="token"):
+    """A newer token of the same user, shown before the one of the hello expires."""
+
+    token: str
+
+
+ClientMessage = Hello | TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping | TokenMessage
 
 # --- server -> client -------------------------------------------------------------------------------------------
 
@@ -164,6 +170,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
     offset: int
     recovered: bool
     heartbeat_s: int
+    token_expires_in: int | None = None  # seconds; None where no token is needed
     flow: FlowView | None = None
     slots: dict[str, Block] = field(default_factory=dict)
     prompts: tuple[Prompt, ...] = ()
@@ -189,7 +196,13 @@ class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
     pass
 
 
+class Renewed(Struct, frozen=True, kw_only=True, tag="renewed"):
+    """The newer token was taken."""
+
+    token_expires_in: int | None
+
+
 Numbered = Prompt | Withdraw | Content | Flow
-ServerMessage = Numbered | Welcome | Ack | Error | Bye | Pong
+ServerMessage = Numbered | Welcome | Ack | Error | Bye | Pong | Renewed
 
 encode = msgspec.json.Encoder().encode

@@ -68,8 +68,10 @@ class Connection:
         "_watcher",
         "cursor",
         "epoch",
+        "expires",
         "greeted",
         "id",
+        "issued",
         "lost",
         "on_forgotten",
         "seen",
@@ -88,6 +90,8 @@ class Connection:
         self.stale = False
         self.lost = False
         self.on_forgotten: Callable[[], None] | None = None  # called when the store no longer knows of it
+        self.issued = 0  # ms since the epoch: when its token was issued, or it was let in without one
+        self.expires = 0  # and when that token expires, 0 for never
         self.since = 0.0  # loop time when the present write began
         self._transport = transport
         self._watcher = watcher
@@ -96,6 +100,10 @@ class Connection:
         self._ack: str | None = None
         self._closing: tuple[int, str, int] | None = None
         self._flushing: asyncio.Task[None] | None = None
+
+    def expires_in(self, now: int) -> int | None:
+        """Seconds for which its token is still good; None where it needs none."""
+        return max(0, self.expires - now) // 1000 if self.expires else None
 
     # --- what there is to send ---
 

@@ -74,6 +74,10 @@ class Hub:
     def connections(self) -> list[Connection]:
         return [connection for audience in self._audiences.values() for connection in audience.connections]
 
+    def connections_of(self, user: str) -> list[Connection]:
+        audience = self._audiences.get(user)
+        return list(audience.connections) if audience is not None else []
+
     def has(self, user: str) -> bool:
         return user in self._audiences
 
@@ -202,6 +206,7 @@ class Hub:
                 offset=state.offset if resume_at is None else resume_at,
                 recovered=resume_at is not None,
                 heartbeat_s=HEARTBEAT,
+                token_expires_in=connection.expires_in(self._runner.clock()),
                 flow=flow,
                 slots=slots,
                 prompts=prompts,

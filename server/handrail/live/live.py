@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from handrail.live.hub import STALL, Hub
+from handrail.live.lapses import Lapses
 from handrail.live.presence import Presence
 from handrail.live.sse import Stream
 from handrail.live.timers import Timers
@@ -40,13 +41,15 @@ class Live:
         )
         self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)
         self.timers = Timers(runner, nodes=lambda: self.presence.nodes)
+        self.lapses = Lapses(self.hub, runner)
         self.desk = Reception(self.hub, runner, gate, self.presence.owe, country_header=country_header)
         self.websocket = Updates(self.desk)
         self.sse = Stream(self.desk)
         self._runner = runner
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        return {"presence": self.presence.run, "connections": self.hub.run, "timers": self.timers.run}
+        runs = {"presence": self.presence.run, "connections": self.hub.run, "timers": self.timers.run}
+        return runs | {"lapses": self.lapses.run}
 
     def users(self) -> list[str]:
         """Those with a connection here."""

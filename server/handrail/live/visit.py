@@ -24,17 +24,20 @@ from handrail.core.events import Connected, Disconnected, Event
 from handrail.core.frames import (
     ActivityMessage,
     Bye,
+    ClientMessage,
     ConsentMessage,
     Hello,
     IdentifyMessage,
     Ping,
     Pong,
+    Renewed,
     Seen,
+    TokenMessage,
     TrackMessage,
 )
 from handrail.core.inputs import BadInput
 from handrail.core.state import State
-from handrail.identity import Caller
+from handrail.identity import Caller, check_expiry, check_standing
 from handrail.live import inbound
 from handrail.live.connection import BAD_TOKEN, DRAINING, KNOWN_VISITOR, STORE_AWAY, Connection, Transport
 from handrail.live.hub import Hub
@@ -42,13 +45,14 @@ from handrail.profiles import Profiles, known_visitor
 from handrail.runner import Outcome, Runner, TooManyConflicts
 from handrail.store.protocol import StoreDown
 from handrail.surroundings import read_headers
+from handrail.tickets import Tickets
 
 Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 AGAIN = (0.5, 1.5)  # seconds, by chance between these, after which what the store did not take is submitted again
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
 
-_FINAL = {"bad-token": BAD_TOKEN, "known-visitor": KNOWN_VISITOR}
+_FINAL = dict.fromkeys(("bad-token", "token-expired", "token-revoked"), BAD_TOKEN) | {"known-visitor": KNOWN_VISITOR}
 _PONG = frames.encode(Pong())
 _STORE_AWAY = BadInput(
     "store-down",
@@ -67,9 +71,9 @@ class Gate(Protocol):
     """Who may come in."""
 
     def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> Caller:
-        """Who it is. Raises BadInput; `bad-token` means stay away."""
+        """Who it is. Raises BadInput; `bad-token` and `token-expired` mean stay away."""
 
-    def origin_allowed(self, origin: str | None) -> bool: ...
+    def page_allowed(self, headers: Headers) -> bool: ...
 
 
 class Reception:
@@ -87,6 +91,7 @@ class Reception:
         self.hub = hub
         self.runner = runner
         self.profiles = Profiles(runner)
+        self.tickets = Tickets(runner.store, runner.clock)
         self.gate = gate
         self.owe = owe
         self.country_header = country_header
@@ -202,6 +207,7 @@ class Visit:
             dismiss(connection, DRAINING, "draining", RECONNECT_MS)
             return
         self.user, self._known = caller.user, caller.known
+        self._accept(caller)
         desk.hub.attach(self.user, connection)
         try:
             state = await self._join()
@@ -225,10 +231,16 @@ class Visit:
     async def _join(self) -> State:
         """The user's state, with this process among those that hold their connections.
 
-        Raises BadInput `known-visitor`, StoreDown, TooManyConflicts.
+        Raises BadInput `known-visitor` or `token-revoked`, StoreDown, TooManyConflicts.
         """
         runner, user = self._desk.runner, self.user
         state, _ = await asyncio.gather(runner.current(user), runner.store.enlist(runner.node, user))
+        try:
+            check_standing(self.connection.issued, state.revoked)
+        except BadInput:
+            if len(self._desk.hub.connections_of(user)) == 1:
+                await runner.store.delist(runner.node, user)
+            raise
         if state.merger is None:
             return state
         if not self._known:  # they became a user while they were being let in
@@ -271,13 +283,16 @@ class Visit:
 
     # --- being here ---
 
-    def _take(self, message: TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping) -> None:
+    def _take(self, message: ClientMessage) -> None:
         now = self._desk.runner.clock()
         if not self.user:
             raise BadInput(
                 "hello-first", "The first message has to be a hello.", "Send `hello` with `user_id` or `token`."
             )
+        self._check_token(self.connection.issued, self.connection.expires, now)
         match message:
+            case TokenMessage():
+                self._renew(message.token, now)
             case Ping():
                 self.connection.push(_PONG)
             case Seen():
@@ -295,6 +310,28 @@ class Visit:
                 if self._opening is not None:
                     self._opening = msgspec.structs.replace(self._opening, visible=activity.visible)
                 self._submit(activity)
+
+    def _check_token(self, issued: int, expires: int, now: int) -> None:
+        """What is said with a token that is over is not taken. Raises BadInput."""
+        check_expiry(expires, now)
+        if (state := self._desk.runner.recall(self.user)) is not None:
+            check_standing(issued, state.revoked)
+
+    def _renew(self, token: str, now: int) -> None:
+        """Raises BadInput `token-refused`; the connection goes on with the token it has."""
+        try:
+            caller = self._desk.gate.authenticate(token, self.user, None)
+            if caller.known != self._known:
+                raise BadInput("bad-token", "The token is for another kind of user.", "Open another connection.")
+            self._check_token(caller.issued or now, caller.expires, now)
+        except BadInput as fault:
+            raise BadInput("token-refused", fault.message, fault.fix) from None
+        self._accept(caller)
+        self.connection.push(frames.encode(Renewed(token_expires_in=self.connection.expires_in(now))))
+
+    def _accept(self, caller: Caller) -> None:
+        self.connection.issued = caller.issued or self._desk.runner.clock()
+        self.connection.expires = caller.expires
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
         sent = _Sent(event, acknowledge)
@@ -369,6 +406,12 @@ class Visit:
         if self.connected:
             event = Disconnected(id=f"{connection.id}.close", at=desk.runner.clock(), connection=connection.id)
             await desk.depart(self.user, event)
+
+
+def turn_away(connection: Connection, fault: BadInput, code: int) -> None:
+    """Say why, and goodbye for good."""
+    connection.error(fault)
+    dismiss(connection, code, fault.code, 0)
 
 
 def dismiss(connection: Connection, code: int, reason: str, window_ms: int) -> None:

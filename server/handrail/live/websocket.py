@@ -10,7 +10,7 @@ from handrail.live.connection import BAD_ORIGIN, IDLE, TOO_SLOW, Out
 from handrail.live.visit import Reception, Visit
 
 SUBPROTOCOL = "handrail.v1"
-HELLO_WITHIN = 10.0  # seconds
+HELLO_WITHIN = 5.0  # seconds
 CLOSE_WITHIN = 1.0
 
 Message = MutableMapping[str, Any]
@@ -29,7 +29,7 @@ class Updates:
         await receive()  # websocket.connect
         if self._desk.draining:
             await _turn_away(scope, send, 503, "The server is about to stop; another one will answer.")
-        elif not self._desk.gate.origin_allowed(read_header(scope, b"origin")):
+        elif not self._desk.gate.page_allowed(scope["headers"]):
             await _turn_away(scope, send, 403, "Pages of this origin may not connect; see HANDRAIL_ORIGINS.")
         else:
             chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None

@@ -36,6 +36,8 @@ class Shelf:
         self.lineage = "memory"
         self.alive: dict[str, int] = {}
         self.enlisted: dict[str, set[str]] = {}
+        self.tickets: dict[str, bytes] = {}
+        self.announced: list[str] = []
         self.stores: list[MemoryStore] = []
         self.logged = asyncio.Event()
 
@@ -160,6 +162,18 @@ class MemoryStore:
 
     def lineage(self, user: str) -> str:
         return self.shelf.lineage
+
+    async def keep_ticket(self, ticket: str, content: bytes, ttl: int) -> None:
+        self.shelf.tickets[ticket] = content
+
+    async def take_ticket(self, ticket: str) -> bytes | None:
+        return self.shelf.tickets.pop(ticket, None)
+
+    async def announce(self, user: str) -> None:
+        self.shelf.announced.append(user)
+
+    async def announced(self, after: str = "") -> list[tuple[str, str]]:
+        return [(str(mark), user) for mark, user in enumerate(self.shelf.announced, 1) if mark > int(after or 0)]
 
     def listen(self, user: str) -> None:
         self._listened[bucket_of(user)] += 1

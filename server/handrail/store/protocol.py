@@ -121,6 +121,18 @@ class Store(Protocol):
     def lineage(self, user: str) -> str:
         """The history of the data that the user's are part of: another one after a loss, or where one is possible."""
 
+    async def keep_ticket(self, ticket: str, content: bytes, ttl: int) -> None:
+        """Keep this under the ticket for at most `ttl` ms, until it is taken."""
+
+    async def take_ticket(self, ticket: str) -> bytes | None:
+        """What was kept under the ticket, to the first who asks; None to all others."""
+
+    async def announce(self, user: str) -> None:
+        """Have every process look at the user's state: their tokens were revoked."""
+
+    async def announced(self, after: str = "") -> list[tuple[str, str]]:
+        """(mark, user) of what was announced after the mark `after`, oldest first, as far as it is still kept."""
+
     def listen(self, user: str) -> None:
         """Start hearing bells for the user's bucket (counted: as many `unlisten`s end it)."""
 

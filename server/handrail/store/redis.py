@@ -16,12 +16,35 @@ import structlog
 from handrail.core.state import State
 from handrail.store.address import Address
 from handrail.store.journal import Journal
-from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, LINEAGE, bucket_of, enlisted_key, user_keys
+from handrail.store.keys import (
+    ALIVE,
+    BUCKET_COUNT,
+    BUCKET_KEYS,
+    BUCKETS,
+    LINEAGE,
+    REVOKED,
+    bucket_of,
+    enlisted_key,
+    ticket_key,
+    user_keys,
+)
 from handrail.store.lineage import Lineage, trace_lineage
 from handrail.store.packing import pack_commit, pack_job, read_bell, read_job, read_state
 from handrail.store.pipeline import Ask, Pipeline, pack
 from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
-from handrail.store.scripts import CLAIM, COMMIT, FINISH, HOOKS, RETRY, SCRIPTS, TIMERS, Script, Sweep
+from handrail.store.scripts import (
+    CLAIM,
+    COMMIT,
+    FINISH,
+    HOOKS,
+    RETRY,
+    REVOKED_FOR,
+    REVOKED_MAX,
+    SCRIPTS,
+    TIMERS,
+    Script,
+    Sweep,
+)
 
 OLDEST = 7  # major version of Redis; Valkey began at 7
 PART = 128  # buckets of a sweep that are read without letting others have a turn
@@ -189,6 +212,25 @@ class RedisStore:
         key = enlisted_key(node)
         await self._ask(key, "DEL", key)  # first: a node that is still listed is looked at again
         await self._ask(ALIVE, "ZREM", ALIVE, node)
+
+    # --- who may come in ------------------------------------------------------------------------------------------
+
+    async def keep_ticket(self, ticket: str, content: bytes, ttl: int) -> None:
+        key = ticket_key(ticket)
+        await self._ask(key, "SET", key, content, "PX", ttl)
+
+    async def take_ticket(self, ticket: str) -> bytes | None:
+        key = ticket_key(ticket)
+        content: bytes | None = await self._ask(key, "GETDEL", key)
+        return content
+
+    async def announce(self, user: str) -> None:
+        await self._ask(REVOKED, "XADD", REVOKED, "MAXLEN", "~", REVOKED_MAX, "*", "user", user)
+        await self._ask(REVOKED, "PEXPIRE", REVOKED, REVOKED_FOR)
+
+    async def announced(self, after: str = "") -> list[tuple[str, str]]:
+        entries = await self._ask(REVOKED, "XRANGE", REVOKED, f"({after}" if after else "-", "+", "COUNT", 1_000)
+        return [(mark.decode(), fields[1].decode("utf-8", "replace")) for mark, fields in entries]
 
     # --- bells ----------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class Ingest:
     def _single(self, kind: str) -> Callable[[Request], Any]:
         async def handle(request: Request, body: bytes) -> Response:
             envelope = decode(body, _ENVELOPE)
-            sender = self._sender(request, envelope.write_key, envelope.token)
+            sender = await self._sender(request, envelope.write_key, envelope.token)
             caller, call = self._check(body, kind, sender, Envelope())
             if caller.visitor:
                 await self._profiles.merge(caller.visitor, caller.user)
@@ -96,7 +96,7 @@ class Ingest:
         if len(envelope.batch) > MAX_BATCH:
             what = f"The batch has {len(envelope.batch)} events; {MAX_BATCH} are allowed."
             raise BadInput("body-too-large", what, "Send smaller batches.")
-        sender = self._sender(request, envelope.write_key, envelope.token)
+        sender = await self._sender(request, envelope.write_key, envelope.token)
         taken: list[asyncio.Future[Any]] = []
         places: list[int] = []
         errors: list[dict[str, Any]] = []
@@ -132,7 +132,7 @@ class Ingest:
 
     async def _activity(self, request: Request, body: bytes) -> Response:
         given = decode(body, _PRESENCE)
-        sender = self._sender(request, None, given.token)
+        sender = await self._sender(request, None, given.token)
         caller = _caller(sender, given.user_id, given.anonymous_id, None)
         now = self._clock()
         idle = min(max(given.idle_ms, 0), now)
@@ -142,12 +142,14 @@ class Ingest:
         await self._submit(caller, edge)
         return _success()
 
-    def _sender(self, request: Request, write_key: str | None, token: str | None) -> Sender:
+    async def _sender(self, request: Request, write_key: str | None, token: str | None) -> Sender:
         scheme, _, credential = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             token = credential
         if token and self._identity.needs_token:
-            return Sender(self._identity.authenticate(token, None, None))
+            caller = self._identity.authenticate(token, None, None)
+            await self._profiles.vet(caller)
+            return Sender(caller)
         key = _basic_user(credential) if scheme.lower() == "basic" else request.headers.get("x-write-key", write_key)
         self._identity.check_write_key(key)
         return Sender()

@@ -16,6 +16,8 @@ from handrail.core.inputs import BadInput
 # What is wrong decides the status; everything else a caller got wrong is a 400.
 _STATUS = {
     "bad-token": 401,
+    "token-expired": 401,
+    "token-revoked": 401,
     "bad-write-key": 401,
     "bad-admin-key": 401,
     "bad-origin": 403,
@@ -44,7 +46,7 @@ def problem(
 def refusal(fault: BadInput, **more: Any) -> Response:
     """The answer to a caller's mistake."""
     status = _STATUS.get(fault.code, 400)
-    scheme = "Bearer" if fault.code == "bad-admin-key" else "Basic"
+    scheme = "Basic" if fault.code == "bad-write-key" else "Bearer"
     headers = {"WWW-Authenticate": f'{scheme} realm="handrail"'} if status == 401 else None
     return problem(status, fault.message, code=fault.code, headers=headers, fix=fault.fix, **more)
 
