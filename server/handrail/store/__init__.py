@@ -2,7 +2,7 @@
 
 from handrail.store.embedded import Embedded, launch
 from handrail.store.memory import MemoryStore, Shelf
-from handrail.store.protocol import Bell, Commit, CorruptState, Job, Store, StoreDown, StoreUnusable
+from handrail.store.protocol import Bell, Commit, CorruptState, Job, Quarantined, Store, StoreDown, StoreUnusable
 from handrail.store.redis import RedisStore
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Embedded",
     "Job",
     "MemoryStore",
+    "Quarantined",
     "RedisStore",
     "Shelf",
     "Store",

@@ -12,13 +12,35 @@ import hiredis
 import msgspec
 import structlog
 
-from handrail.core.state import State, dump_state, load_state
+from handrail.core.state import State, dump_state
+from handrail.counts import Counts
 from handrail.store.address import Address
 from handrail.store.journal import Journal
-from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, bucket_of, enlisted_key, user_keys
+from handrail.store.keys import (
+    ALIVE,
+    BUCKET_COUNT,
+    BUCKET_KEYS,
+    BUCKETS,
+    QUARANTINE,
+    bucket_of,
+    enlisted_key,
+    user_keys,
+)
+from handrail.store.parsing import LARGEST, parse_due, parse_messages, parse_state
 from handrail.store.pipeline import Pipeline, pack
-from handrail.store.protocol import Bell, Commit, CorruptState, Job, StoreUnusable
-from handrail.store.scripts import CLAIM, COMMIT, FINISH, HOOKS, RETRY, SCRIPTS, TIMERS, Script, Sweep
+from handrail.store.protocol import Bell, Commit, CorruptState, Job, Quarantined, StoreUnusable
+from handrail.store.scripts import (
+    CLAIM,
+    COMMIT,
+    FINISH,
+    HOOKS,
+    QUARANTINE_MAX,
+    RETRY,
+    SCRIPTS,
+    TIMERS,
+    Script,
+    Sweep,
+)
 
 OLDEST = 7  # major version of Redis; Valkey began at 7
 PART = 128  # buckets of a sweep that are read without letting others have a turn
@@ -27,6 +49,7 @@ PULSE = 1.0  # seconds between signs of life while bells are listened for
 log = structlog.get_logger(__name__)
 _bell = msgspec.msgpack.Decoder(Bell)
 _job = msgspec.msgpack.Decoder(Job)
+_quarantined = msgspec.msgpack.Decoder(Quarantined)
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -51,7 +74,8 @@ class RedisStore:
         self._reopened: list[Callable[[], None]] = []
         self._was_open = False
         self._pulse: asyncio.TimerHandle | None = None
-        self._journal = Journal(url)
+        self.counts = Counts()
+        self._journal = Journal(url, self.counts)
 
     @classmethod
     async def connect(cls, url: str, *, deadline: float = 1.0) -> Self:
@@ -81,13 +105,7 @@ class RedisStore:
         for reply in (blob, seen):
             if isinstance(reply, hiredis.ReplyError):
                 raise fault(reply, keys.state)
-        try:
-            state = load_state(blob[32:], {event.decode(): int(at) for event, at in seen})
-        except (ValueError, msgspec.MsgspecError) as error:
-            raise CorruptState(f"{keys.state!r} does not hold the state of a user ({error})") from error
-        if state.user != user:
-            raise CorruptState(f"{keys.state!r} holds the state of another user")
-        return state
+        return parse_state(keys.state, user, blob, seen)
 
     async def commit(self, commit: Commit) -> bool:
         state, user = commit.state, commit.state.user
@@ -112,14 +130,18 @@ class RedisStore:
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         key = user_keys(user).outbox
         entries = await self._ask(key, "XRANGE", key, f"({after}-0", "+", "COUNT", limit)
-        return [(int(entry.partition(b"-")[0]), fields[1]) for entry, fields in entries]
+        return parse_messages(key, entries)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
     async def due(self, before: int, buckets: list[int] | None = None, limit: int = 200) -> list[tuple[int, str]]:
         found: list[tuple[int, str]] = []
-        async for _, members in self._sweep(TIMERS, before, limit, buckets):
-            found += [(int(at), user.decode("utf-8", "replace")) for user, at in members]
+        async for bucket, members in self._sweep(TIMERS, before, limit, buckets):
+            for timer in parse_due(bucket, members):
+                if timer is None:
+                    self.counts.add("unreadable.timer")
+                else:
+                    found.append(timer)
         return found
 
     async def _sweep(
@@ -132,6 +154,7 @@ class RedisStore:
         for part, replies in zip(parts, await asyncio.gather(*answers), strict=True):
             for bucket, reply in zip(part, replies, strict=True):
                 if isinstance(reply, hiredis.ReplyError):
+                    self.counts.add("unreadable.bucket")
                     log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
                 elif reply:
                     yield bucket, reply
@@ -155,6 +178,7 @@ class RedisStore:
             try:
                 jobs.append(_job.decode(payload[4:]))
             except (ValueError, msgspec.MsgspecError) as error:
+                self.counts.add("unreadable.job")
                 log.error("a webhook call in the store cannot be read", key=keys.hookdata, error=str(error))
         return jobs
 
@@ -174,7 +198,8 @@ class RedisStore:
         await self._ask(ALIVE, "ZADD", ALIVE, now, node)
 
     async def nodes(self) -> dict[str, int]:
-        return {node.decode(): int(at) for node, at in await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")}
+        listed = await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")
+        return {node.decode("utf-8", "replace"): int(at) for node, at in listed if abs(at) < LARGEST}
 
     async def enlist(self, node: str, user: str) -> None:
         key = enlisted_key(node)
@@ -219,6 +244,7 @@ class RedisStore:
         try:
             bell = _bell.decode(payload)
         except (ValueError, msgspec.MsgspecError):
+            self.counts.add("unreadable.bell")
             log.warning("a bell cannot be read", channel=channel)
             return
         for hear in self._hearers:
@@ -249,6 +275,20 @@ class RedisStore:
     def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
         buckets = BUCKET_KEYS if user is None else (BUCKET_KEYS[bucket_of(user)],)
         return self._journal.follow([bucket.log for bucket in buckets], user, start_ms, live=live)
+
+    # --- what was set aside ---------------------------------------------------------------------------------------
+
+    async def set_aside(self, entry: Quarantined) -> None:
+        await self._ask(QUARANTINE, "XADD", QUARANTINE, "MAXLEN", "~", QUARANTINE_MAX, "*", "e", _pack(entry))
+
+    async def quarantine(self) -> list[Quarantined]:
+        found = []
+        for _, fields in await self._ask(QUARANTINE, "XREVRANGE", QUARANTINE, "+", "-", "COUNT", QUARANTINE_MAX):
+            try:
+                found.append(_quarantined.decode(fields[1]))
+            except (ValueError, msgspec.MsgspecError):
+                self.counts.add("unreadable.quarantine")
+        return found
 
     # --- the connection -------------------------------------------------------------------------------------------
 
