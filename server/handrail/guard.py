@@ -49,6 +49,10 @@ class Guard:
         """The rules without those that are switched off."""
         return self._reduced.get(program.version, program)
 
+    def switched_off(self, program: Program) -> list[str]:
+        """The triggers that are left out of all decisions, by name."""
+        return sorted(self.rules(program).off)
+
     def step(self, program: Program, state: State, event: Event, now: int, *, more: bool = False) -> Step:
         """As `engine.step`, without the triggers that raise. Raises SetAside."""
         program = self.rules(program)

@@ -22,6 +22,7 @@ from msgspec import Struct
 from handrail.core import engine, frames
 from handrail.core.effects import Call, Considered, Decision, Effect, Push
 from handrail.core.events import Absorb, Activity, Alarm, Event, Known, Merged
+from handrail.core.inputs import BadInput
 from handrail.core.merge import heir_of, is_heritable
 from handrail.core.program import Program
 from handrail.core.state import State
@@ -31,6 +32,7 @@ from handrail.quarantine import REST, Quarantine
 from handrail.store.cache import States
 from handrail.store.keys import bucket_of
 from handrail.store.protocol import Commit, CorruptState, Job, Store, StoreDown
+from handrail.tally import tally
 
 T = TypeVar("T")
 Frame = tuple[int, bytes]  # offset and JSON of a numbered message
@@ -217,6 +219,7 @@ class Runner:
             except StoreDown:
                 # Whether the write happened is not known: the stored state tells, by the ids it has seen.
                 state = None
+                self.counts.add("store_errors")
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(PAUSE[min(failures, len(PAUSE) - 1)])
@@ -253,6 +256,7 @@ class Runner:
         applied = [(event, result) for event, result in done if not result.duplicate]
         program = self.program(user)
         if not _changed(turn, applied):
+            tally(self.counts, turn.results)
             if doubtful:
                 self._tell(Committed(user, turn.state, (), engine.alarm(program, turn.state)))
             return True
@@ -262,7 +266,10 @@ class Runner:
         commit = self._commit_of(user, turn, applied, program)
         if not await self.store.commit(commit):
             self._states.drop(user)
+            self.counts.add("conflicts")
             return False
+        self.counts.add("commits")
+        tally(self.counts, turn.results)
         self._states.keep(commit.state)
         self._tell(Committed(user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))
         return True
@@ -367,6 +374,14 @@ def _line(user: str, event: Event, outcome: Outcome, now: int) -> bytes:
     if outcome.more:
         line["more"] = True
     return _encode(line)
+
+
+def corrupt_state() -> BadInput:
+    return BadInput(
+        "corrupt-state",
+        "What the server has stored of this user cannot be read.",
+        "The operator finds it under /api/quarantine; until it is mended there is nothing to connect to.",
+    )
 
 
 def _resolve(future: asyncio.Future[Outcome], result: Outcome | BaseException) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -48,7 +49,7 @@ def serve(
         environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
         ready = partial(announce, address(listening))
         if settings.workers == 1:
-            _run_here(build(shared, environ=environ), listening, ready)
+            _run_here(build(shared, environ=environ, at_work=_at_work(shared)), listening, ready)
         else:
             _run_processes(factory, settings.workers, listening, ready)
 
@@ -57,7 +58,11 @@ def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
     """The application of a child process, which does not outlive its parent."""
     _die_with_parent(int(environ[PARENT]))
     _log_to_stderr(settings.log_level)
-    return build(settings, environ=environ)
+    return build(settings, environ=environ, at_work=_at_work(settings))
+
+
+def _at_work(settings: Settings) -> Path:
+    return settings.data_dir.absolute() / "at-work"
 
 
 def bind(host: str, port: int) -> socket.socket:
