@@ -21,7 +21,17 @@ RANK = {
     "identity": 2,
     "rulebook": 2,
 }
-RANK |= {"counts": 0, "histogram": 0, "lag": 1, "suspects": 1, "tally": 1, "guard": 2, "quarantine": 2, "runner": 3}
+RANK |= {
+    "counts": 0,
+    "histogram": 0,
+    "lag": 1,
+    "logs": 1,
+    "suspects": 1,
+    "tally": 1,
+    "guard": 2,
+    "quarantine": 2,
+    "runner": 3,
+}
 RANK |= {"asking": 2, "ticker": 2, "profiles": 4}
 RANK |= {"web": 5, "live": 5, "outbound": 5, "app": 6, "recordings": 6}
 RANK |= {"serving": 7, "replaying": 7, "cli": 8, "__main__": 9}

@@ -76,6 +76,9 @@ class Committed(Struct, frozen=True):
 class TooManyConflicts(Exception):
     """Other processes kept writing the same user; nothing was written, the event may be sent again."""
 
+    def __init__(self, user: str) -> None:
+        super().__init__(f"a user of bucket {bucket_of(user)}")  # it is logged, so it does not say who
+
 
 class _Turn(Struct):
     """A batch after deciding at `now`: the state reached and, for each event, its outcome. `more`: others are to be

@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from handrail.app import Application, build, preflight
 from handrail.live.sockets import harden
+from handrail.logs import Cap, PlainFormatter, escape_values
 from handrail.settings import OperatorError, Role, Settings
 from handrail.store import StoreDown, StoreUnusable, launch
 
@@ -191,14 +192,18 @@ def _log_to_stderr(level: str) -> None:
     """Plain lines: time, level, what happened, and the facts as key=value; coloured on a terminal.
 
     Tracebacks are Python's own: prettier ones print the values of variables, which are what users did and who they are.
+    Of lines of one kind, ten a second are written.
     """
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
+            Cap(),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            escape_values,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
             ),
@@ -207,9 +212,10 @@ def _log_to_stderr(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(
-        level=max(least, logging.WARNING), format="%(asctime)s [%(levelname)s] %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s [%(levelname)s] %(message)s"))
+    handler.addFilter(Cap())
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler])
     logging.getLogger("uvicorn.error").addFilter(is_ours)
 
 
