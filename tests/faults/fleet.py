@@ -57,26 +57,36 @@ class Fleet:
             command = [sys.executable, str(HERE / "crashing.py")]
             self._process = subprocess.Popen(command, env=self._environ, stdout=self._out, stderr=self._out)
 
+    def wait(self) -> None:
+        """Return when every process of the server is there."""
+        end = time.monotonic() + PATIENCE
+        while b"serving" not in self.log.read_bytes():
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
+
     def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
         self._process.wait(PATIENCE)
         self._out.close()
 
-    def post(self, user: str, event: str, identity: str) -> tuple[bool, int]:
-        """Send an event until it is taken, as SDKs do; (taken, how often the connection broke without an answer)."""
-        broken, end = 0, time.monotonic() + PATIENCE
+    def post(self, user: str, event: str, identity: str) -> bool:
+        """Send an event until it is taken, as SDKs do."""
+        end = time.monotonic() + PATIENCE
         body = {"userId": user, "event": event, "messageId": identity}
         while time.monotonic() < end:
             self.supervise()
             try:
-                answer = httpx2.post(f"http://127.0.0.1:{self.port}/v1/track", json=body, trust_env=False, timeout=5)
-                return answer.status_code == 200, broken
-            except (httpx2.ConnectError, httpx2.TimeoutException):  # nobody there, or nobody yet
+                answer = httpx2.post(f"http://127.0.0.1:{self.port}/v1/track", json=body, trust_env=False, timeout=20)
+                return bool(answer.status_code == 200)
+            except httpx2.TransportError:  # nobody is there, nobody yet, or it died of it
                 time.sleep(0.05)
-            except httpx2.TransportError:
-                broken += 1
-        return False, broken
+        return False
+
+    @property
+    def deaths(self) -> int:
+        """How many processes were found to have died while they decided."""
+        return self.log.read_bytes().count(b"a process died while it decided")
 
     def get(self, path: str) -> Any:
         return httpx2.get(f"http://127.0.0.1:{self.port}{path}", trust_env=False, timeout=5).json()
@@ -99,6 +109,7 @@ class Fleet:
 def fleet(folder: Path, store_url: str, workers: int) -> Iterator[Fleet]:
     started = Fleet(folder, store_url, workers)
     try:
+        started.wait()
         yield started
     finally:
         started.stop()
