@@ -16,7 +16,7 @@ from handrail.core.merge import is_heritable
 from handrail.core.state import State
 from handrail.identity import Caller, check_standing
 from handrail.runner import Outcome, Runner, TooManyConflicts
-from handrail.store.protocol import Store, StoreDown
+from handrail.store.protocol import CorruptState, Store, StoreDown
 
 TRIES = 3
 PASSING = (StoreDown, TooManyConflicts)  # nothing was written, and the same may be tried again
@@ -117,8 +117,8 @@ class Profiles:
         """Finish what another process began; if it cannot be done now, the visitor's alarm rings again."""
         try:
             await self.finish(visitor)
-        except PASSING as fault:
-            log.warning("a merge could not be finished", fault=repr(fault))
+        except (*PASSING, CorruptState) as fault:
+            log.warning("a merge could not be finished", fault=type(fault).__name__)
 
     def _is_known(self, user: str) -> bool:
         state = self._runner.recall(user)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from uvicorn.supervisors import Multiprocess
 from handrail import edge
 from handrail.app import Application, build, preflight
 from handrail.edge.sockets import harden
+from handrail.logs import Cap, PlainFormatter, escape_values
 from handrail.settings import OperatorError, Role, Settings
 from handrail.store import StoreDown, StoreUnusable, launch
 
@@ -49,7 +51,7 @@ def serve(
         environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
         ready = partial(announce, address(listening))
         if settings.workers == 1:
-            _run_here(build(shared, environ=environ), listening, ready)
+            _run_here(build(shared, environ=environ, at_work=_at_work(shared)), listening, ready)
         else:
             _run_processes(factory, settings.workers, listening, ready)
 
@@ -58,7 +60,11 @@ def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
     """The application of a child process, which does not outlive its parent."""
     _die_with_parent(int(environ[PARENT]))
     _log_to_stderr(settings.log_level)
-    return build(settings, environ=environ)
+    return build(settings, environ=environ, at_work=_at_work(settings))
+
+
+def _at_work(settings: Settings) -> Path:
+    return settings.data_dir.absolute() / "at-work"
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -184,14 +190,18 @@ def _log_to_stderr(level: str) -> None:
     """Plain lines: time, level, what happened, and the facts as key=value; coloured on a terminal.
 
     Tracebacks are Python's own: prettier ones print the values of variables, which are what users did and who they are.
+    Of lines of one kind, ten a second are written.
     """
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
+            Cap(),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            escape_values,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
             ),
@@ -200,9 +210,10 @@ def _log_to_stderr(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(
-        level=max(least, logging.WARNING), format="%(asctime)s [%(levelname)s] %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s [%(levelname)s] %(message)s"))
+    handler.addFilter(Cap())
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler])
     logging.getLogger("uvicorn.error").addFilter(is_ours)
 
 

@@ -155,7 +155,10 @@ async def test_the_outbox_gives_what_follows_an_offset_in_order(any_store: Store
     await any_store.commit(turn(version=2, offset=3))
     await any_store.commit(turn(version=3, offset=12, frames=9))
     assert [offset for offset, _ in await any_store.outbox("ana", 0)] == list(range(1, 13))
-    assert await any_store.outbox("ana", 10) == [(11, b'{"offset":11}'), (12, b'{"offset":12}')]
+    assert await any_store.outbox("ana", 10) == [
+        (11, b'{"type":"content","offset":11}'),
+        (12, b'{"type":"content","offset":12}'),
+    ]
     assert await any_store.outbox("ana", 12) == []
     assert await any_store.outbox("ana", 99) == []
     assert [offset for offset, _ in await any_store.outbox("ana", 2, limit=2)] == [3, 4]

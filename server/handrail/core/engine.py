@@ -33,7 +33,7 @@ from handrail.core.traits import tell
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, is_late, touch
 
-__all__ = ["FOLLOWS", "Step", "alarm", "fresh", "snapshot", "step"]
+__all__ = ["FOLLOWS", "Step", "alarm", "decide", "fresh", "pass_over", "snapshot", "step"]
 
 FOLLOWS = 250  # ms after a step with `more` within which the other event is expected
 
@@ -80,7 +80,12 @@ def step(program: Program, state: State, event: Event, now: int, *, more: bool =
         return Step(replace(state, revoked=max(state.revoked, event.at)))
     if state.merger is not None:
         return Step(move_on(state, state.merger, event, now))
-    turn = Turn(program, state.fork(), now)
+    return decide(Turn(program, state.fork(), now), event, more=more)
+
+
+def decide(turn: Turn, event: Event, *, more: bool = False) -> Step:
+    """The part of `step` that evaluates rules, on a turn of the caller's: if it raises, `turn.at_work` says where."""
+    now = turn.now
     adopt_rules(turn)
     _drop_lost(turn.state, event)
     elapse(turn, until=min(event.at, now))
@@ -94,6 +99,14 @@ def step(program: Program, state: State, event: Event, now: int, *, more: bool =
     if turn.state.merger is None and not more:
         elapse(turn, until=now)
     return Step(turn.state, tuple(turn.effects), tuple(turn.trace))
+
+
+def pass_over(state: State, event: Event, now: int) -> State:
+    """The state after an event that was set aside: it counts as applied, and nothing came of it."""
+    state = state.fork()
+    if event.id:
+        _remember(state, event.id, now)
+    return state
 
 
 def _recognise(program: Program, state: State, now: int) -> State:

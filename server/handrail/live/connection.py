@@ -26,6 +26,7 @@ STORE_AWAY = 4004
 BAD_TOKEN = 4500
 BAD_ORIGIN = 4502
 KNOWN_VISITOR = 4504
+CORRUPT_STATE = 4505
 
 Frame = tuple[int, bytes]
 
@@ -39,6 +40,9 @@ class Out(NamedTuple):
 
 
 class Transport(Protocol):
+    @property
+    def name(self) -> str: ...
+
     async def write(self, batch: list[Out]) -> None:
         """Send these in order. Raises OSError when the peer is gone."""
 
@@ -152,6 +156,10 @@ class Connection:
                 self.cursor = offset
                 if data:
                     self._put(Out(data, offset, self.epoch))
+
+    @property
+    def transport(self) -> str:
+        return self._transport.name
 
     @property
     def has_room(self) -> bool:

@@ -55,6 +55,10 @@ class Live:
         """Those with a connection here."""
         return self.hub.users()
 
+    def transports(self) -> list[str]:
+        """What each connection here travels by."""
+        return [connection.transport for connection in self.hub.connections()]
+
     async def drain(self, *, window_ms: int = RECONNECT_MS, within: float = DRAIN_WITHIN) -> None:
         """Send every client away and wait until they are gone and their events are stored, but not for ever."""
         self.desk.drain(window_ms)

@@ -22,6 +22,8 @@ from handrail.live.connection import Out, name_kind
 from handrail.live.visit import Reception, Visit
 from handrail.live.websocket import Receive, Send, end_lease, read_header
 from handrail.profiles import PASSING
+from handrail.runner import corrupt_state
+from handrail.store.protocol import CorruptState
 
 KEEPALIVE = 15.0  # seconds between comments, which keep proxies from closing a quiet stream
 MAX_QUERY = 16 * 1024
@@ -51,10 +53,14 @@ class Stream:
             await self._desk.profiles.vet(caller)
             await self._desk.profiles.arrive(caller)
         except BadInput as fault:
+            self._desk.runner.counts.add(f"refused.{fault.code}")
             await _refuse(send, fault, cors)
             return
         except PASSING:
             await _refuse(send, _STORE_DOWN, cors)
+            return
+        except CorruptState:
+            await _refuse(send, corrupt_state(), cors)
             return
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS + cors})
         await self._converse(scope, caller, hello, receive, send)
@@ -99,6 +105,7 @@ class Lines:
     """One event stream as a transport."""
 
     __slots__ = ("_lease", "_send")
+    name = "sse"
 
     def __init__(self, send: Send, lease: asyncio.Timeout) -> None:
         self._send = send
@@ -180,6 +187,7 @@ async def _refuse(send: Send, fault: BadInput, cors: list[tuple[bytes, bytes]]) 
         "bad-method": 405,
         "draining": 503,
         "store-down": 503,
+        "corrupt-state": 500,
     }
     status = statuses.get(fault.code, 400)
     body = {

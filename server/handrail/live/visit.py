@@ -39,11 +39,19 @@ from handrail.core.inputs import BadInput
 from handrail.core.state import State
 from handrail.identity import Caller, check_expiry, check_standing
 from handrail.live import inbound
-from handrail.live.connection import BAD_TOKEN, DRAINING, KNOWN_VISITOR, STORE_AWAY, Connection, Transport
+from handrail.live.connection import (
+    BAD_TOKEN,
+    CORRUPT_STATE,
+    DRAINING,
+    KNOWN_VISITOR,
+    STORE_AWAY,
+    Connection,
+    Transport,
+)
 from handrail.live.hub import Hub
 from handrail.profiles import Profiles, known_visitor
-from handrail.runner import Outcome, Runner, TooManyConflicts
-from handrail.store.protocol import StoreDown
+from handrail.runner import Outcome, Runner, TooManyConflicts, corrupt_state
+from handrail.store.protocol import CorruptState, StoreDown
 from handrail.surroundings import read_headers
 from handrail.tickets import Tickets
 
@@ -52,7 +60,8 @@ UNSETTLED = 256  # events of one connection on their way to the store before it 
 AGAIN = (0.5, 1.5)  # seconds, by chance between these, after which what the store did not take is submitted again
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
 
-_FINAL = dict.fromkeys(("bad-token", "token-expired", "token-revoked"), BAD_TOKEN) | {"known-visitor": KNOWN_VISITOR}
+_FINAL = dict.fromkeys(("bad-token", "token-expired", "token-revoked"), BAD_TOKEN)
+_FINAL |= {"known-visitor": KNOWN_VISITOR, "corrupt-state": CORRUPT_STATE}
 _PONG = frames.encode(Pong())
 _STORE_AWAY = BadInput(
     "store-down",
@@ -197,6 +206,8 @@ class Visit:
             await self._desk.profiles.arrive(caller)
         except (StoreDown, TooManyConflicts):
             self._store_away()
+        except CorruptState:
+            raise corrupt_state() from None
         else:
             await self.enter(caller, hello)
 
@@ -218,6 +229,12 @@ class Visit:
         except (StoreDown, TooManyConflicts):
             self._store_away()
             return
+        except CorruptState as fault:
+            await desk.runner.quarantine.take_state(self.user, fault)
+            self._refuse(corrupt_state(), None)
+            return
+        if hello.offset is not None:
+            desk.runner.counts.add("resumes.snapshot" if resume_at is None else "resumes.suffix")
         offset = state.offset if resume_at is None else resume_at
         connection.greet(desk.hub.welcome(connection, state, resume_at=resume_at), state.epoch, offset)
         connection.stale = connection.stale or offset < state.offset
@@ -353,6 +370,9 @@ class Visit:
                 self._wait()
             return
         self._warned = False
+        if isinstance(fault, CorruptState):
+            self._refuse(corrupt_state(), sent.id)
+            return
         if fault is not None:
             self.connection.error(_FAULT, sent.id)
             sent.id = None
@@ -385,11 +405,13 @@ class Visit:
             self.connection.acknowledge(newest)
 
     def _refuse(self, fault: BadInput, event: str | None) -> None:
+        self._desk.runner.counts.add(f"refused.{fault.code}")
         self.connection.error(fault, event)
         if fault.code in _FINAL:
             self.connection.finish(_FINAL[fault.code], fault.code)
 
     def _store_away(self, event: str | None = None) -> None:
+        self._desk.runner.counts.add("refused.store-down")
         self.connection.error(_STORE_AWAY, event)
         dismiss(self.connection, STORE_AWAY, "store away", RECONNECT_MS)
 

@@ -30,6 +30,7 @@ class Updates:
         if self._desk.draining:
             await _turn_away(scope, send, 503, "The server is about to stop; another one will answer.")
         elif not self._desk.gate.page_allowed(scope["headers"]):
+            self._desk.runner.counts.add("refused.bad-origin")
             await _turn_away(scope, send, 403, "Pages of this origin may not connect; see HANDRAIL_ORIGINS.")
         else:
             chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
@@ -65,6 +66,7 @@ class Socket:
     """One WebSocket as a transport. `lease` is what the conversation runs under: when it ends, so does that."""
 
     __slots__ = ("_lease", "_send")
+    name = "websocket"
 
     def __init__(self, send: Send, lease: asyncio.Timeout) -> None:
         self._send = send

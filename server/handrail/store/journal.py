@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import TimeoutError as TooLate
 
+from handrail.counts import Counts
+from handrail.store.parsing import parse_line
 from handrail.store.protocol import StoreDown
 
 AT_ONCE = 4_000  # lines read in one go, over all streams
@@ -21,8 +22,11 @@ Entry = tuple[bytes, dict[bytes, bytes]]  # id and fields
 
 
 class Journal:
-    def __init__(self, url: str) -> None:
+    """Lines that cannot be read are passed over and counted."""
+
+    def __init__(self, url: str, counts: Counts) -> None:
         self._url = url
+        self._counts = counts
         self._redis: Redis | None = None
 
     async def follow(
@@ -43,8 +47,11 @@ class Journal:
             for key, entries in found:
                 last[key] = entries[-1][0]
                 for _, fields in entries:
-                    if name in (None, fields.get(b"user")) and int(fields[b"at"]) >= start_ms:
-                        yield msgspec.json.decode(fields[b"line"])
+                    entry = parse_line(fields)
+                    if entry is None:
+                        self._counts.add("unreadable.line")
+                    elif name in (None, entry.user) and entry.at >= start_ms:
+                        yield entry.line
             if not found and not live:
                 return
 

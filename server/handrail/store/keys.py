@@ -16,6 +16,7 @@ ALIVE = b"hr:{nodes}:alive"
 BUCKET_COUNT = b"hr:{nodes}:buckets"
 LINEAGE = b"hr:{nodes}:lineage"
 REVOKED = b"hr:{nodes}:revoked"  # stream: user whose tokens were revoked
+QUARANTINE = b"hr:{nodes}:quarantine"  # stream
 
 
 class BucketKeys(NamedTuple):

@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 
 from handrail.core.state import SEEN_FOR, SEEN_MAX, State, dump_state, load_state
+from handrail.counts import Counts
 from handrail.store.heads import Head
 from handrail.store.keys import BUCKETS, bucket_of
-from handrail.store.protocol import Bell, Commit, Job
-from handrail.store.scripts import LOG_MAX, OUTBOX_MAX
+from handrail.store.protocol import Bell, Commit, Job, Quarantined
+from handrail.store.scripts import LOG_MAX, OUTBOX_MAX, QUARANTINE_MAX
 
 
 class Shelf:
@@ -38,6 +39,7 @@ class Shelf:
         self.enlisted: dict[str, set[str]] = {}
         self.tickets: dict[str, bytes] = {}
         self.announced: list[str] = []
+        self.quarantine: list[Quarantined] = []
         self.stores: list[MemoryStore] = []
         self.logged = asyncio.Event()
 
@@ -48,6 +50,7 @@ class MemoryStore:
     def __init__(self, shelf: Shelf | None = None) -> None:
         self.shelf = shelf or Shelf()
         self.shelf.stores.append(self)
+        self.counts = Counts()
         self._listened: Counter[int] = Counter()
         self._hearers: list[Callable[[Bell], None]] = []
 
@@ -200,6 +203,12 @@ class MemoryStore:
             if not live:
                 return
             await logged.wait()
+
+    async def set_aside(self, entry: Quarantined) -> None:
+        self.shelf.quarantine = [entry, *self.shelf.quarantine][:QUARANTINE_MAX]
+
+    async def quarantine(self) -> list[Quarantined]:
+        return list(self.shelf.quarantine)
 
     async def time(self) -> int:
         return time_ns() // 1_000_000

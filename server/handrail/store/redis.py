@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from handrail.core.state import State
+from handrail.counts import Counts
 from handrail.store.address import Address
 from handrail.store.journal import Journal
 from handrail.store.keys import (
@@ -22,6 +23,7 @@ from handrail.store.keys import (
     BUCKET_KEYS,
     BUCKETS,
     LINEAGE,
+    QUARANTINE,
     REVOKED,
     bucket_of,
     enlisted_key,
@@ -30,13 +32,15 @@ from handrail.store.keys import (
 )
 from handrail.store.lineage import Lineage, trace_lineage
 from handrail.store.packing import pack_commit, pack_job, read_bell, read_job, read_state
+from handrail.store.parsing import LARGEST, parse_due, parse_messages
 from handrail.store.pipeline import Ask, Pipeline, pack
-from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
+from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, Quarantined, StoreDown, StoreUnusable
 from handrail.store.scripts import (
     CLAIM,
     COMMIT,
     FINISH,
     HOOKS,
+    QUARANTINE_MAX,
     RETRY,
     REVOKED_FOR,
     REVOKED_MAX,
@@ -54,6 +58,8 @@ WAIT_MS = 200  # how long a replica may take to have a write, where acknowledgem
 Send = Callable[..., Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
+_quarantined = msgspec.msgpack.Decoder(Quarantined)
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class RedisStore:
@@ -79,7 +85,8 @@ class RedisStore:
         self._reopened: list[Callable[[], None]] = []
         self._was_open = False
         self._pulse: asyncio.TimerHandle | None = None
-        self._journal = Journal(url)
+        self.counts = Counts()
+        self._journal = Journal(url, self.counts)
 
     @classmethod
     async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> Self:
@@ -132,14 +139,18 @@ class RedisStore:
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         key = user_keys(user).outbox
         entries = await self._ask(key, "XRANGE", key, f"({after}-0", "+", "COUNT", limit)
-        return [(int(entry.partition(b"-")[0]), fields[1]) for entry, fields in entries]
+        return parse_messages(key, entries)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
     async def due(self, before: int, buckets: list[int] | None = None, limit: int = 200) -> list[tuple[int, str]]:
         found: list[tuple[int, str]] = []
-        async for _, members in self._sweep(TIMERS, before, limit, buckets):
-            found += [(int(at), user.decode("utf-8", "replace")) for user, at in members]
+        async for bucket, members in self._sweep(TIMERS, before, limit, buckets):
+            for timer in parse_due(bucket, members):
+                if timer is None:
+                    self.counts.add("unreadable.timer")
+                else:
+                    found.append(timer)
         return found
 
     async def _sweep(
@@ -152,6 +163,7 @@ class RedisStore:
         for part, replies in zip(parts, await asyncio.gather(*answers), strict=True):
             for bucket, reply in zip(part, replies, strict=True):
                 if isinstance(reply, hiredis.ReplyError):
+                    self.counts.add("unreadable.bucket")
                     log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
                 elif reply:
                     yield bucket, reply
@@ -175,6 +187,7 @@ class RedisStore:
             try:
                 jobs.append(read_job(payload))
             except (ValueError, msgspec.MsgspecError) as error:
+                self.counts.add("unreadable.job")
                 log.error("a webhook call in the store cannot be read", key=keys.hookdata, error=str(error))
         return jobs
 
@@ -194,7 +207,8 @@ class RedisStore:
         await self._ask(ALIVE, "ZADD", ALIVE, now, node)
 
     async def nodes(self) -> dict[str, int]:
-        return {node.decode(): int(at) for node, at in await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")}
+        listed = await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")
+        return {node.decode("utf-8", "replace"): int(at) for node, at in listed if abs(at) < LARGEST}
 
     async def enlist(self, node: str, user: str) -> None:
         key = enlisted_key(node)
@@ -258,6 +272,7 @@ class RedisStore:
         try:
             bell = read_bell(payload)
         except (ValueError, msgspec.MsgspecError):
+            self.counts.add("unreadable.bell")
             log.warning("a bell cannot be read", channel=channel)
             return
         for hear in self._hearers:
@@ -312,6 +327,20 @@ class RedisStore:
     def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
         buckets = BUCKET_KEYS if user is None else (BUCKET_KEYS[bucket_of(user)],)
         return self._journal.follow([bucket.log for bucket in buckets], user, start_ms, live=live)
+
+    # --- what was set aside ---------------------------------------------------------------------------------------
+
+    async def set_aside(self, entry: Quarantined) -> None:
+        await self._ask(QUARANTINE, "XADD", QUARANTINE, "MAXLEN", "~", QUARANTINE_MAX, "*", "e", _pack(entry))
+
+    async def quarantine(self) -> list[Quarantined]:
+        found = []
+        for _, fields in await self._ask(QUARANTINE, "XREVRANGE", QUARANTINE, "+", "-", "COUNT", QUARANTINE_MAX):
+            try:
+                found.append(_quarantined.decode(fields[1]))
+            except (ValueError, msgspec.MsgspecError):
+                self.counts.add("unreadable.quarantine")
+        return found
 
     # --- the connection -------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ from handrail.core.events import Activity, Event
 from handrail.core.inputs import BadInput, check_id, check_size
 from handrail.identity import Caller, Identity, check_user
 from handrail.profiles import PASSING, Profiles
-from handrail.runner import Outcome, Runner
-from handrail.store.protocol import StoreDown
+from handrail.runner import Outcome, Runner, corrupt_state
+from handrail.store.protocol import CorruptState, StoreDown
 from handrail.web.problems import problem, refusal, store_down
 from handrail.web.segment import KINDS, MAX_ITEM, Call, Envelope, Item, Presence, decode, translate
 
@@ -45,6 +45,7 @@ class Sender(Struct, frozen=True):
 class Ingest:
     def __init__(self, runner: Runner, identity: Identity, clock: Callable[[], int]) -> None:
         self._profiles = Profiles(runner)
+        self._counts = runner.counts
         self._identity = identity
         self._clock = clock
 
@@ -70,6 +71,7 @@ class Ingest:
             try:
                 response: Response = await handle(request, await read_body(request))
             except BadInput as fault:
+                self._counts.add(f"refused.{fault.code}")
                 return refusal(fault)
             except PASSING:
                 return store_down()
@@ -104,11 +106,16 @@ class Ingest:
             try:
                 caller, call = self._check(raw, None, sender, envelope)
             except BadInput as fault:
+                self._counts.add(f"refused.{fault.code}")
                 errors.append(_item_error(index, fault))
                 continue
             if caller.visitor and not self._profiles.is_merged(caller.visitor, caller.user):
                 await asyncio.gather(*taken, return_exceptions=True)  # what was done before it, and as whom
-                await self._profiles.merge(caller.visitor, caller.user)
+                try:
+                    await self._profiles.merge(caller.visitor, caller.user)
+                except CorruptState:
+                    errors.append(_item_error(index, corrupt_state()))
+                    continue
             taken.append(self._submit(caller, call.event))
             places.append(index)
         errors += await _settle(taken, places)
@@ -222,7 +229,9 @@ async def _settle(taken: list[asyncio.Future[Any]], places: list[int]) -> list[d
     for index, outcome in zip(places, await asyncio.gather(*taken, return_exceptions=True), strict=True):
         if isinstance(outcome, PASSING):
             raise StoreDown from outcome
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, CorruptState):
+            errors.append(_item_error(index, corrupt_state()))
+        elif isinstance(outcome, BaseException):
             fault = BadInput(
                 "fault", "Handrail could not apply this event. The log says more.", "Do not send it again."
             )

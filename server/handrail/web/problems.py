@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from handrail.core.inputs import BadInput
+from handrail.runner import corrupt_state
 
 # What is wrong decides the status; everything else a caller got wrong is a 400.
 _STATUS = {
@@ -24,6 +25,7 @@ _STATUS = {
     "wrong-user": 403,
     "body-too-large": 413,
     "store-down": 503,
+    "corrupt-state": 500,
 }
 
 
@@ -67,6 +69,10 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         405: f"{request.url.path} does not take {request.method}.",
     }
     return problem(error.status_code, details.get(error.status_code, error.detail), headers=error.headers)
+
+
+async def on_corrupt_state(_request: Request, _error: Exception) -> Response:
+    return refusal(corrupt_state())
 
 
 async def on_crash(_request: Request, _error: Exception) -> Response:
