@@ -27,7 +27,7 @@ from handrail.outbound.webhooks import Courier
 from handrail.rulebook import Rulebook
 from handrail.runner import Committed, Runner
 from handrail.settings import Settings
-from handrail.signals import Farewell
+from handrail.signals import GOODBYE_WITHIN, Farewell
 from handrail.store import RedisStore, Store
 from handrail.supervise import supervise
 from handrail.web import demo, explain, health, static, tail
@@ -35,7 +35,6 @@ from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
 from handrail.web.problems import on_crash, on_http_error
 
-GOODBYE_WITHIN = 2.0  # seconds for telling clients that the server stops
 REFRESH_AT_ONCE = 50  # users who are decided afresh together after the rules changed
 REFRESH_PAUSE = 0.02  # seconds between such groups, so that live traffic is not held up
 
@@ -157,7 +156,7 @@ class Application:
             tasks = [asyncio.create_task(supervise(name, run), name=name) for name, run in loops.items()]
             stack.push_async_callback(_cancel, tasks)
             stack.push_async_callback(self._part_from, parts.live)
-            with Farewell(lambda: self._part_from(parts.live)):
+            with Farewell(lambda: self._part_from(parts.live), lambda: self._window(parts.live)):
                 yield parts
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
@@ -230,7 +229,10 @@ class Application:
         """Tell whoever is connected to go elsewhere; once."""
         if not self.draining:
             self.draining = True
-            await live.drain(within=GOODBYE_WITHIN)
+            await live.drain(window_ms=self.settings.drain_ms, within=GOODBYE_WITHIN)
+
+    def _window(self, live: Live) -> float:
+        return live.drain_window(self.settings.drain_ms) / 1_000
 
 
 def _own_address(settings: Settings) -> tuple[str, int]:

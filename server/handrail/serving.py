@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,9 +22,10 @@ from uvicorn.supervisors import Multiprocess
 from handrail.app import Application, build, preflight
 from handrail.live.sockets import harden
 from handrail.settings import OperatorError, Role, Settings
+from handrail.signals import REQUESTS_WITHIN, STUCK_AFTER
 from handrail.store import StoreDown, StoreUnusable, launch
 
-GRACE = 3  # seconds that open requests get at the end, after live connections were told to go
+LOOK = 0.05  # seconds between two looks at processes that end
 READY_WITHIN = 30.0  # seconds that a new process may take to start
 _PR_SET_PDEATHSIG = 1
 
@@ -50,7 +52,8 @@ def serve(
         if settings.workers == 1:
             _run_here(build(shared, environ=environ), listening, ready)
         else:
-            _run_processes(factory, settings.workers, listening, ready)
+            patience = settings.drain_ms / 1_000 + STUCK_AFTER
+            _run_processes(factory, settings.workers, listening, ready, patience=patience)
 
 
 def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
@@ -113,7 +116,7 @@ def _options() -> dict[str, Any]:
         "ws": "websockets-sansio",
         "ws_per_message_deflate": False,  # an idle socket that deflated once holds three times the memory
         "ws_max_size": 65_536,
-        "timeout_graceful_shutdown": GRACE,
+        "timeout_graceful_shutdown": REQUESTS_WITHIN,
         "log_config": None,
         "access_log": False,
         "server_header": False,
@@ -127,9 +130,11 @@ def _run_here(application: Application, listening: socket.socket, ready: Callabl
         raise OperatorError("the server could not start; the log above says why")
 
 
-def _run_processes(factory: str, count: int, listening: socket.socket, ready: Callable[[], None]) -> None:
-    supervisor = _Processes(uvicorn.Config(factory, factory=True, workers=count, **_options()), [listening])
-    supervisor.announce(ready)
+def _run_processes(
+    factory: str, count: int, listening: socket.socket, ready: Callable[[], None], *, patience: float
+) -> None:
+    config = uvicorn.Config(factory, factory=True, workers=count, **_options())
+    supervisor = _Processes(config, [listening], ready, patience)
     supervisor.run()
     if not supervisor.served:
         raise OperatorError("the servers could not start; the log above says why")
@@ -147,12 +152,15 @@ class _Server(uvicorn.Server):
 
 
 class _Processes(Multiprocess):
-    """uvicorn's supervisor, which says when all its processes serve."""
+    """uvicorn's supervisor, which says when all its processes serve, and waits for their end only so long."""
 
-    served = False
-
-    def announce(self, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], ready: Callable[[], None], patience: float
+    ) -> None:
+        super().__init__(config, sockets)
+        self.served = False
         self._ready = ready
+        self._patience = patience  # seconds
 
     def init_processes(self) -> None:
         super().init_processes()
@@ -161,6 +169,19 @@ class _Processes(Multiprocess):
             self._ready()
         else:
             self.should_exit.set()
+
+    def join_all(self) -> None:
+        """Wait until the processes have sent their clients away; a further signal is passed on to them."""
+        end = time.monotonic() + self._patience
+        while any(each.process.is_alive() for each in self.processes) and time.monotonic() < end:
+            if self.signal_queue:
+                self.signal_queue.clear()
+                self.terminate_all()
+            time.sleep(LOOK)
+        for each in self.processes:
+            if each.process.is_alive():
+                each.kill()
+        super().join_all()
 
 
 def _die_with_parent(parent: int) -> None:

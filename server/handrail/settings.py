@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from handrail.core.durations import parse_duration
+
 Role = Literal["all", "web", "worker"]
 
 
@@ -46,6 +48,15 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _check_duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError as fault:
+        raise PydanticCustomError("duration", "{why}", {"why": str(fault)}) from None
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)]
 
@@ -76,6 +87,9 @@ class Settings(BaseModel):
     )
     webhook_allow_private: Switch = Field(False, description="let webhooks go to private addresses (on or off)")
     demo: Switch | None = Field(None, description="serve /demo (on or off); unset: on where it listens on loopback")
+    drain: Duration = Field(
+        "10s", description="how long a server that stops takes at most to send thousands of connections away"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     @classmethod
@@ -103,6 +117,10 @@ class Settings(BaseModel):
     @property
     def with_demo(self) -> bool:
         return self.loopback if self.demo is None else self.demo
+
+    @property
+    def drain_ms(self) -> int:
+        return parse_duration(self.drain)
 
     def refusals(self) -> list[str]:
         """Why these settings must not be served, one line each; nothing if they may."""

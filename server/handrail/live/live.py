@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
+from handrail.live import draining
 from handrail.live.hub import STALL, Hub
 from handrail.live.presence import Presence
 from handrail.live.sse import Stream
@@ -14,7 +16,7 @@ from handrail.live.visit import RECONNECT_MS, Gate, Reception
 from handrail.live.websocket import Updates
 from handrail.runner import Runner
 
-DRAIN_WITHIN = 3.0  # seconds for goodbyes and departures
+DRAIN_WITHIN = 3.0  # seconds from the last goodbye until what was under way is stored
 
 
 class Live:
@@ -52,9 +54,17 @@ class Live:
         """Those with a connection here."""
         return self.hub.users()
 
+    def drain_window(self, longest_ms: int) -> int:
+        """How long it takes to send everybody away who is here now, in ms."""
+        return draining.spread(len(self.hub.connections()), longest_ms)
+
     async def drain(self, *, window_ms: int = RECONNECT_MS, within: float = DRAIN_WITHIN) -> None:
-        """Send every client away and wait until they are gone and their events are stored, but not for ever."""
-        self.desk.drain(window_ms)
+        """Send every client away, over `window_ms` if they are many; then wait until they are gone and their events are
+        stored, but not for ever."""
+        window_ms = self.drain_window(window_ms)
+        self.desk.draining = True
+        away_ms = window_ms if self.presence.alone else 0
+        await draining.send_away(self.hub.connections(), window_ms, partial(self.desk.dismiss, away_ms=away_ms))
         try:
             async with asyncio.timeout(within):
                 while self.hub.users():  # noqa: ASYNC110 - at shutdown, for thousands, this need not be exact

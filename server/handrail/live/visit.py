@@ -90,15 +90,14 @@ class Reception:
         context = read_headers(headers, self.country_header)
         return Visit(self, Connection(f"c-{secrets.token_hex(8)}", transport, self.hub), context)
 
-    def drain(self, window_ms: int) -> None:
-        """Send everybody away, to come back at a moment of their own within the window."""
-        self.draining = True
-        self.recall(window_ms)
-
     def recall(self, window_ms: int) -> None:
         """Ask everybody to connect again."""
         for connection in self.hub.connections():
             dismiss(connection, DRAINING, "draining", window_ms)
+
+    def dismiss(self, connection: Connection, *, away_ms: int) -> None:
+        """Send one away because the server stops, to come back after so long and a moment of its own."""
+        dismiss(connection, DRAINING, "draining", RECONNECT_MS, after_ms=away_ms)
 
     async def depart(self, user: str, event: Disconnected) -> None:
         """Record that a connection closed, and that this process holds none of the user's any more."""
@@ -300,8 +299,8 @@ class Visit:
             await desk.depart(self.user, event)
 
 
-def dismiss(connection: Connection, code: int, reason: str, window_ms: int) -> None:
+def dismiss(connection: Connection, code: int, reason: str, window_ms: int, *, after_ms: int = 0) -> None:
     """Say goodbye with a moment to come back at, spread over the window, and close."""
-    wait = random.randrange(window_ms) if window_ms > 0 else 0
+    wait = after_ms + (random.randrange(window_ms) if window_ms > 0 else 0)
     connection.push(frames.encode(Bye(code=code, reconnect_ms=wait)))
     connection.finish(code, reason, wait)
