@@ -95,7 +95,7 @@ def test_it_stops_in_time_with_a_request_that_never_ends(tmp_path: Path, name: s
     print(json.dumps({"fault": "F7", "stuck": name, "exit_s": round(taken, 2), "grace_s": GRACE}))
     assert taken <= GRACE + 1 + SPARE
     assert process.returncode == (0 if name == "never" else 1)
-    assert ("in stuck" in told) == (name == "blocked")  # the log says where a process was that had to be ended
+    assert name != "blocked" or "in stuck" in told  # the log says where a process was that had to be ended
 
 
 def test_a_second_signal_means_now(tmp_path: Path) -> None:
