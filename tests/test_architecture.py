@@ -18,6 +18,8 @@ RANK = {
     "supervise": 1,
     "signals": 1,
     "surroundings": 1,
+    "counts": 0,
+    "limits": 2,
     "identity": 2,
     "rulebook": 2,
     "runner": 2,

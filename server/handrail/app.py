@@ -20,7 +20,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from handrail.core.events import Alarm
 from handrail.core.program import Program
 from handrail.core.webhooks import Webhook
+from handrail.counts import Counts
 from handrail.identity import Identity
+from handrail.limits import Limits, bounds_of
 from handrail.live.live import Live
 from handrail.live.presence import name_node
 from handrail.outbound.webhooks import Courier
@@ -33,6 +35,7 @@ from handrail.supervise import supervise
 from handrail.web import demo, explain, health, static, tail
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
+from handrail.web.offences import Offences
 from handrail.web.problems import on_crash, on_http_error
 
 REFRESH_AT_ONCE = 50  # users who are decided afresh together after the rules changed
@@ -124,6 +127,8 @@ class Application:
         self.settings = settings
         self.identity = identity
         self.clock = clock
+        self.counts = Counts()
+        self.limits = Limits(bounds_of(settings), time.monotonic, self.counts)
         self.draining = False
         self._given = store
         self._environ = environ
@@ -175,7 +180,7 @@ class Application:
         )
         node = name_node(timers=self.settings.role != "web")
         runner = Runner(store, rules.program, self.clock, node)
-        live = Live(runner, self.identity, country_header=self.settings.country_header)
+        live = Live(runner, self.identity, country_header=self.settings.country_header, limits=self.limits)
         return Parts(store, rules, runner, live, changed)
 
     def _demo_environ(self) -> Mapping[str, str]:
@@ -189,14 +194,14 @@ class Application:
         bare: dict[tuple[str, str], ASGIApp] = {}
         if self.settings.role != "worker":
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
-            routes += Ingest(parts.runner, self.identity, self.clock).routes()
+            routes += Ingest(parts.runner, self.identity, self.clock, self.limits).routes()
             routes += explain.routes(parts.store, parts.rules.program, self.identity, self.clock)
             routes += tail.routes(parts.store, self.identity, self.clock, lambda: self.draining)
             routes += self._pages(parts.store)
         http = Starlette(
             routes=routes,
             exception_handlers={HTTPException: on_http_error, Exception: on_crash},
-            middleware=[Middleware(Cors, identity=self.identity)],
+            middleware=[Middleware(Cors, identity=self.identity), Middleware(Offences, limits=self.limits)],
         )
         return bare, http
 

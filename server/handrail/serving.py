@@ -50,10 +50,11 @@ def serve(
         environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
         ready = partial(announce, address(listening))
         if settings.workers == 1:
-            _run_here(build(shared, environ=environ), listening, ready)
+            _run_here(build(shared, environ=environ), _options(shared), listening, ready)
         else:
             patience = settings.drain_ms / 1_000 + STUCK_AFTER
-            _run_processes(factory, settings.workers, listening, ready, patience=patience)
+            config = uvicorn.Config(factory, factory=True, workers=settings.workers, **_options(shared))
+            _run_processes(config, listening, ready, patience=patience)
 
 
 def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
@@ -108,7 +109,7 @@ def _effective_role(settings: Settings) -> Role:
     return settings.role if settings.redis_url else "all"
 
 
-def _options() -> dict[str, Any]:
+def _options(settings: Settings) -> dict[str, Any]:
     return {
         "lifespan": "on",  # a server whose start failed must not answer
         "loop": "uvloop" if sys.platform != "win32" else "asyncio",
@@ -117,23 +118,25 @@ def _options() -> dict[str, Any]:
         "ws_per_message_deflate": False,  # an idle socket that deflated once holds three times the memory
         "ws_max_size": 65_536,
         "timeout_graceful_shutdown": REQUESTS_WITHIN,
+        "forwarded_allow_ips": list(settings.proxies),
         "log_config": None,
         "access_log": False,
         "server_header": False,
     }
 
 
-def _run_here(application: Application, listening: socket.socket, ready: Callable[[], None]) -> None:
-    server = _Server(uvicorn.Config(application, **_options()), ready)
+def _run_here(
+    application: Application, options: dict[str, Any], listening: socket.socket, ready: Callable[[], None]
+) -> None:
+    server = _Server(uvicorn.Config(application, **options), ready)
     server.run(sockets=[listening])
     if not server.started:
         raise OperatorError("the server could not start; the log above says why")
 
 
 def _run_processes(
-    factory: str, count: int, listening: socket.socket, ready: Callable[[], None], *, patience: float
+    config: uvicorn.Config, listening: socket.socket, ready: Callable[[], None], *, patience: float
 ) -> None:
-    config = uvicorn.Config(factory, factory=True, workers=count, **_options())
     supervisor = _Processes(config, [listening], ready, patience)
     supervisor.run()
     if not supervisor.served:

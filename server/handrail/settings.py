@@ -56,6 +56,18 @@ def _check_duration(text: str) -> str:
     return text
 
 
+def _check_proxies(proxies: tuple[str, ...]) -> tuple[str, ...]:
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            why = "'{proxy}' is no address or network: write such as 10.0.0.7 or 10.0.0.0/8"
+            raise PydanticCustomError("proxy", why, {"proxy": proxy}) from None
+    return proxies
+
+
+Proxies = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_proxies)]
+Count = Annotated[int | None, Field(ge=0)]
 Duration = Annotated[str, AfterValidator(_check_duration)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)]
@@ -90,6 +102,25 @@ class Settings(BaseModel):
     drain: Duration = Field(
         "10s", description="how long a server that stops takes at most to send thousands of connections away"
     )
+    handshake_rate: Count = Field(
+        None, description="connections a process takes in a second; 0 sets no bound. Unset: 500, none on loopback"
+    )
+    address_handshake_rate: Count = Field(
+        None, description="connections one address may open in a second; unset: 50, none on loopback"
+    )
+    address_connections: Count = Field(
+        None, description="connections one address may have to a process; unset: 1000, none on loopback"
+    )
+    user_connections: int = Field(100, ge=0, description="connections one user may have; 0 sets no bound")
+    message_rate: Count = Field(
+        None, description="messages a second of one user or connection; unset: 100, none on loopback"
+    )
+    write_rate: Count = Field(
+        None, description="events a second sent with the write key; unset: 5000, none on loopback"
+    )
+    proxies: Proxies = Field(
+        ("127.0.0.1", "::1"), description="addresses or networks of proxies whose X-Forwarded-For is believed"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     @classmethod
@@ -113,6 +144,11 @@ class Settings(BaseModel):
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether others can reach the server, so that there are limits to what they may do."""
+        return not self.loopback or bool(self.origins)
 
     @property
     def with_demo(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from handrail.counts import Counts
+from handrail.limits import Bounds, Limits
 from handrail.live import draining
 from handrail.live.hub import STALL, Hub
 from handrail.live.presence import Presence
@@ -34,21 +36,31 @@ class Live:
         monotonic: Callable[[], float] | None = None,
         stall: float = STALL,
         country_header: str | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        monotonic = monotonic or asyncio.get_running_loop().time
         self.presence = Presence(
             runner,
             recall=lambda: self.desk.recall(RECONNECT_MS),
-            monotonic=monotonic or asyncio.get_running_loop().time,
+            monotonic=monotonic,
         )
         self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)
         self.timers = Timers(runner, nodes=lambda: self.presence.nodes)
-        self.desk = Reception(self.hub, runner, gate, self.presence.owe, country_header=country_header)
+        self.desk = Reception(
+            self.hub,
+            runner,
+            gate,
+            self.presence.owe,
+            limits=limits or Limits(Bounds(), monotonic, Counts()),
+            country_header=country_header,
+        )
         self.websocket = Updates(self.desk)
         self.sse = Stream(self.desk)
         self._runner = runner
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        return {"presence": self.presence.run, "connections": self.hub.run, "timers": self.timers.run}
+        loops = {"presence": self.presence.run, "connections": self.hub.run, "timers": self.timers.run}
+        return loops | {"admission": self.desk.door.run}
 
     def users(self) -> list[str]:
         """Those with a connection here."""

@@ -12,7 +12,8 @@ import asyncio
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -34,8 +35,19 @@ from handrail.core.frames import (
 from handrail.core.inputs import BadInput
 from handrail.core.state import State
 from handrail.identity import Caller
+from handrail.limits import Bucket, Limits, TooMuch
 from handrail.live import inbound
-from handrail.live.connection import BAD_TOKEN, DRAINING, KNOWN_VISITOR, STORE_AWAY, Connection, Transport
+from handrail.live.admission import Admission, Refusal, stopping
+from handrail.live.connection import (
+    BAD_TOKEN,
+    DRAINING,
+    KNOWN_VISITOR,
+    STORE_AWAY,
+    TOO_MANY,
+    TOO_MUCH,
+    Connection,
+    Transport,
+)
 from handrail.live.hub import Hub
 from handrail.profiles import Profiles, known_visitor
 from handrail.runner import Outcome, Runner, TooManyConflicts
@@ -45,6 +57,8 @@ from handrail.surroundings import read_headers
 Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
+
+PENALTY_MS = 10_000  # how long whoever does not stop sending stays away, at least
 
 _FINAL = {"bad-token": BAD_TOKEN, "known-visitor": KNOWN_VISITOR}
 _PONG = frames.encode(Pong())
@@ -75,9 +89,12 @@ class Reception:
         gate: Gate,
         owe: Callable[[str, Event], None],
         *,
+        limits: Limits,
         country_header: str | None = None,
     ) -> None:
         self.hub = hub
+        self.limits = limits
+        self.door = Admission(limits)
         self.runner = runner
         self.profiles = Profiles(runner)
         self.gate = gate
@@ -85,10 +102,22 @@ class Reception:
         self.country_header = country_header
         self.draining = False
 
-    def receive(self, transport: Transport, headers: Headers = ()) -> Visit:
-        """`headers` are those of the handshake."""
+    def refuse(self, scope: MutableMapping[str, Any]) -> Refusal | None:
+        """Whether a handshake is refused before anything else is looked at."""
+        if self.draining:
+            self.limits.counts.add("handshakes_refused_draining")
+            return stopping()
+        return self.door.refuse(scope)
+
+    def note_failure(self, fault: BadInput, address: str) -> None:
+        """Remember an address from which somebody failed to say who they are."""
+        if _FINAL.get(fault.code) == BAD_TOKEN:
+            self.limits.offend(address)
+
+    def receive(self, transport: Transport, headers: Headers = (), address: str = "") -> Visit:
+        """`headers` are those of the handshake, `address` is where it came from."""
         context = read_headers(headers, self.country_header)
-        return Visit(self, Connection(f"c-{secrets.token_hex(8)}", transport, self.hub), context)
+        return Visit(self, Connection(f"c-{secrets.token_hex(8)}", transport, self.hub), context, address)
 
     def recall(self, window_ms: int) -> None:
         """Ask everybody to connect again."""
@@ -119,10 +148,26 @@ class _Sent(Struct, eq=False):
 
 
 class Visit:
-    __slots__ = ("_context", "_desk", "_known", "_unsettled", "connected", "connection", "left", "user")
+    __slots__ = (
+        "_address",
+        "_context",
+        "_desk",
+        "_known",
+        "_messages",
+        "_octets",
+        "_unsettled",
+        "connected",
+        "connection",
+        "left",
+        "user",
+    )
 
-    def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any]) -> None:
+    def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any], address: str) -> None:
+        bounds, now = desk.limits.bounds, desk.limits.clock()
+        self._address = address
         self._context = context
+        self._messages = Bucket(bounds.messages, now)
+        self._octets = Bucket(bounds.octets, now)
         self._desk = desk
         self._known = True
         self._unsettled: deque[_Sent] = deque()
@@ -140,16 +185,37 @@ class Visit:
             self.connection.error(binary)
             return
         try:
+            self._check_pace(data)
             message = inbound.decode(data)
             if isinstance(message, Hello):
                 await self.hello(message)
             else:
                 self._take(message)
+        except TooMuch as fault:
+            self._hold_back(fault, data)
         except BadInput as fault:
             self._refuse(fault, inbound.find_id(data))
         await self.connection.room()
         if len(self._unsettled) >= UNSETTLED:
             await asyncio.wait([self._unsettled[-1].future])
+
+    def _check_pace(self, data: str) -> None:
+        """Raises TooMuch; then nothing was looked at."""
+        limits, size = self._desk.limits, len(data)
+        now = limits.clock()
+        if not self._messages.take(now):
+            raise TooMuch("This connection sends more messages than are taken.", self._messages.wait())
+        if not self._octets.take(now, size):
+            raise TooMuch("This connection sends more bytes than are taken.", self._octets.wait(size))
+        if self.user and (wait := limits.take_user(self.user)):
+            raise TooMuch("This user sends more messages than are taken.", wait)
+
+    def _hold_back(self, fault: TooMuch, data: str) -> None:
+        """Say when to go on; whoever goes on at once is sent away for a while."""
+        self.connection.error(fault, inbound.find_id(data))
+        if self._desk.limits.is_abuse(self.user or self.connection.id):
+            self._desk.limits.offend(self._address)
+            dismiss(self.connection, TOO_MUCH, "too many messages", PENALTY_MS, after_ms=PENALTY_MS)
 
     async def hello(self, hello: Hello) -> None:
         """Raises BadInput."""
@@ -174,6 +240,8 @@ class Visit:
         desk.hub.attach(self.user, connection)
         try:
             state = await self._join()
+            if self._is_crowded(state):
+                return
             resume_at = hello.offset if await self._resumable(hello, state) else None
         except BadInput as fault:
             self._refuse(fault, None)
@@ -187,6 +255,18 @@ class Visit:
         desk.hub.greeted(connection)
         self._submit(self._connected(hello))
         self.connected = True
+
+    def _is_crowded(self, state: State) -> bool:
+        """Whether the user has as many connections as they may, over all processes; then this one is told to stay
+        away, which an event stream does only for a time."""
+        most = self._desk.limits.bounds.user_connections
+        if not most or len(state.connections) < most:
+            return False
+        self._desk.limits.counts.add("connections_refused_user")
+        what = f"This user has {most} connections already."
+        self.connection.error(BadInput("too-many-connections", what, "Close some of their tabs."))
+        dismiss(self.connection, TOO_MANY, "too many connections", PENALTY_MS, after_ms=PENALTY_MS)
+        return True
 
     async def _join(self) -> State:
         """The user's state, with this process among those that hold their connections.
@@ -279,6 +359,7 @@ class Visit:
 
     def _refuse(self, fault: BadInput, event: str | None) -> None:
         self.connection.error(fault, event)
+        self._desk.note_failure(fault, self._address)
         if fault.code in _FINAL:
             self.connection.finish(_FINAL[fault.code], fault.code)
 
@@ -297,6 +378,9 @@ class Visit:
         if self.connected:
             event = Disconnected(id=f"{connection.id}.close", at=desk.runner.clock(), connection=connection.id)
             await desk.depart(self.user, event)
+        elif not desk.hub.has(self.user):  # who was turned away on the way in is held by nobody here
+            with suppress(StoreDown):
+                await desk.runner.store.delist(desk.runner.node, self.user)
 
 
 def dismiss(connection: Connection, code: int, reason: str, window_ms: int, *, after_ms: int = 0) -> None:
