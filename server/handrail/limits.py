@@ -30,7 +30,7 @@ class Rate(Struct, frozen=True):
 
 
 FREE = Rate()
-REFUSALS = Rate(10, 1_000)  # messages of one user that are answered with an error before the connection is closed
+REFUSALS = Rate(5, 200)  # messages of one user that are answered with an error before the connection is closed
 OCTETS = 4_096  # bytes of a message in the long run
 OFFENCES = Rate(0.2, 20)  # failed authentications and connections closed for abuse, by address
 

@@ -58,6 +58,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
 
+HELD_BACK = 0.01  # seconds for which a connection is not read after a message was refused: it cannot flood us with them
 PENALTY_MS = 10_000  # how long whoever does not stop sending stays away, at least
 
 _FINAL = {"bad-token": BAD_TOKEN, "known-visitor": KNOWN_VISITOR}
@@ -193,6 +194,7 @@ class Visit:
                 self._take(message)
         except TooMuch as fault:
             self._hold_back(fault, data)
+            await asyncio.sleep(HELD_BACK)
         except BadInput as fault:
             self._refuse(fault, inbound.find_id(data))
         await self.connection.room()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import count
 from typing import Any
 
 from handrail.limits import address_of
@@ -15,6 +16,8 @@ from handrail.live.visit import Reception, Visit
 SUBPROTOCOL = "handrail.v1"
 HELLO_WITHIN = 10.0  # seconds
 CLOSE_WITHIN = 1.0
+TURN = 16  # messages of one connection before others have theirs
+LAST_WORDS = 256  # messages that may still come in when the server has said goodbye
 
 _BAD_ORIGIN = Refusal(403, "bad-origin", "Pages of this origin may not connect.", "Add it to HANDRAIL_ORIGINS.")
 
@@ -56,11 +59,17 @@ class Updates:
             await visit.leave()
 
     async def _hear(self, visit: Visit, lease: asyncio.Timeout, receive: Receive) -> None:
-        while True:
+        late = 0
+        for heard in count(1):
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return
+            if heard % TURN == 0:
+                await asyncio.sleep(0)  # messages that are here already are read without a wait, however many
             if visit.connection.closing:
+                late += 1
+                if late > LAST_WORDS:
+                    return
                 continue
             await visit.listen(message.get("text"))
             if visit.user and not visit.connection.closing:
