@@ -159,6 +159,10 @@ class Limits:
         self.counts.add("messages_refused_rate")
         return self._refusals.take(user) > 0
 
+    def is_barred(self, user: str) -> bool:
+        """Whether so many messages of this user were refused that a connection of theirs would be closed at once."""
+        return self._refusals.empty(user) > 0
+
     def check_posts(self, user: str | None, events: int) -> None:
         """Events over HTTP: a user's own, or those sent with the write key. Raises TooMuch."""
         wait = self._writes.take("", events) if user is None else self._users.take(user, events)

@@ -73,7 +73,7 @@ async def test_a_user_cannot_have_more_by_opening_more_tabs(start: Start) -> Non
 
 
 async def test_who_does_not_stop_is_sent_away_for_a_while(start: Start) -> None:
-    limits = limits_of(messages=Rate(0.001, 2), offences=Rate(0.2, 1))
+    limits = limits_of(messages=Rate(0.001, 2), offences=Rate(0.2, 2))
     node = await start("t-a", limits=limits)
     async with node.dial() as client:
         await greet(client, "ada")
@@ -83,6 +83,9 @@ async def test_who_does_not_stop_is_sent_away_for_a_while(start: Start) -> None:
                 await hear(client, "error")
         bye = await hear(client, "bye")
         await client.wait_closed()
+    async with node.dial() as client:  # coming back at once
+        await say(client, "hello", user_id="ada")
+        assert (await hear(client))["code"] == 4005
     assert (bye["code"], client.close_code) == (4005, 4005)
     assert bye["reconnect_ms"] >= 10_000
     assert limits.offended("127.0.0.1") > 0

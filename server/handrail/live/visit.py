@@ -216,8 +216,11 @@ class Visit:
         """Say when to go on; whoever goes on at once is sent away for a while."""
         self.connection.error(fault, inbound.find_id(data))
         if self._desk.limits.is_abuse(self.user or self.connection.id):
-            self._desk.limits.offend(self._address)
-            dismiss(self.connection, TOO_MUCH, "too many messages", PENALTY_MS, after_ms=PENALTY_MS)
+            self._send_off()
+
+    def _send_off(self) -> None:
+        self._desk.limits.offend(self._address)
+        dismiss(self.connection, TOO_MUCH, "too many messages", PENALTY_MS, after_ms=PENALTY_MS)
 
     async def hello(self, hello: Hello) -> None:
         """Raises BadInput."""
@@ -237,6 +240,9 @@ class Visit:
         desk, connection = self._desk, self.connection
         if desk.draining:  # it came in before the server began to stop
             dismiss(connection, DRAINING, "draining", RECONNECT_MS)
+            return
+        if desk.limits.is_barred(caller.user):
+            self._send_off()
             return
         self.user, self._known = caller.user, caller.known
         desk.hub.attach(self.user, connection)
