@@ -54,7 +54,9 @@ class Server:
         self.url, self._port, self.accepts = found[0], found[1], True
 
     def _begin(self, command: list[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(command, cwd=self._folder, env=self._environ, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, cwd=self._folder, env=self._environ, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     async def stop(self) -> float:
         """SIGTERM; seconds until it has ended."""
@@ -175,6 +177,19 @@ async def roll(store: Store, valkey: Embedded, folder: Path, *, many: int, pause
 
 async def test_a_rolling_restart_loses_and_doubles_nothing(store: RedisStore, valkey: Embedded, tmp_path: Path) -> None:
     await roll(store, valkey, tmp_path, many=120, pause=0.01)
+
+
+async def test_ctrl_c_lets_every_process_say_goodbye(store: RedisStore, valkey: Embedded, tmp_path: Path) -> None:
+    """A terminal tells the whole group, and the parent tells its children once more: that is one signal, not two."""
+    tally = Tally()
+    async with running(tmp_path, valkey.url, 1, HANDRAIL_WORKERS="2") as (server,):
+        pages = [Page(f"u{number}", balance([server]), tally) for number in range(80)]
+        async with browsing(pages):
+            await until(lambda: all(page.live for page in pages), STARTS_WITHIN)
+            server.accepts = False
+            os.killpg(server.process.pid, signal.SIGINT)
+            assert await asyncio.to_thread(server.process.wait, STARTS_WITHIN) == 0
+    assert tally.codes == {4001: 80}
 
 
 @pytest.mark.long
