@@ -56,6 +56,15 @@ async def test_bytes_count_as_messages_do(start: Start) -> None:
         assert (await hear(client, "error"))["id"] == "e2"
 
 
+async def test_what_is_no_message_counts_as_one(start: Start) -> None:
+    node = await start("t-a", limits=limits_of(messages=Rate(0.001, 2)))
+    async with node.dial() as client:
+        await greet(client, "ada")
+        for _ in range(2):
+            await client.send(b"binary")
+        assert [(await hear(client))["code"] for _ in range(2)] == ["binary-frame", "rate-limited"]
+
+
 async def test_a_user_cannot_have_more_by_opening_more_tabs(start: Start) -> None:
     node = await start("t-a", limits=limits_of(user_messages=Rate(1, 3)))
     async with node.dial() as one, node.dial() as two, node.dial() as other:

@@ -35,7 +35,7 @@ from handrail.core.frames import (
 from handrail.core.inputs import BadInput
 from handrail.core.state import State
 from handrail.identity import Caller
-from handrail.limits import Bucket, Limits, TooMuch
+from handrail.limits import Limits, TooMuch
 from handrail.live import inbound
 from handrail.live.admission import Admission, Refusal, stopping
 from handrail.live.connection import (
@@ -49,6 +49,7 @@ from handrail.live.connection import (
     Transport,
 )
 from handrail.live.hub import Hub
+from handrail.live.pace import Pace
 from handrail.profiles import Profiles, known_visitor
 from handrail.runner import Outcome, Runner, TooManyConflicts
 from handrail.store.protocol import StoreDown
@@ -57,7 +58,6 @@ from handrail.surroundings import read_headers
 Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
-
 HELD_BACK = 0.01  # seconds for which a connection is not read after a message was refused: it cannot flood us with them
 PENALTY_MS = 10_000  # how long whoever does not stop sending stays away, at least
 
@@ -154,8 +154,7 @@ class Visit:
         "_context",
         "_desk",
         "_known",
-        "_messages",
-        "_octets",
+        "_pace",
         "_unsettled",
         "connected",
         "connection",
@@ -164,11 +163,9 @@ class Visit:
     )
 
     def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any], address: str) -> None:
-        bounds, now = desk.limits.bounds, desk.limits.clock()
         self._address = address
         self._context = context
-        self._messages = Bucket(bounds.messages, now)
-        self._octets = Bucket(bounds.octets, now)
+        self._pace = Pace(desk.limits)
         self._desk = desk
         self._known = True
         self._unsettled: deque[_Sent] = deque()
@@ -181,36 +178,24 @@ class Visit:
 
     async def listen(self, data: str | bytes | None) -> None:
         """Take one message. Whatever is wrong with it is answered, never raised."""
-        if not isinstance(data, str):
-            binary = BadInput("binary-frame", "The message is not text.", "Send JSON in text frames.")
-            self.connection.error(binary)
-            return
+        text = data if isinstance(data, str) else ""
         try:
-            self._check_pace(data)
-            message = inbound.decode(data)
+            self._pace.check(len(text), self.user)
+            if data is not text:
+                raise BadInput("binary-frame", "The message is not text.", "Send JSON in text frames.")
+            message = inbound.decode(text)
             if isinstance(message, Hello):
                 await self.hello(message)
             else:
                 self._take(message)
         except TooMuch as fault:
-            self._hold_back(fault, data)
+            self._hold_back(fault, text)
             await asyncio.sleep(HELD_BACK)
         except BadInput as fault:
-            self._refuse(fault, inbound.find_id(data))
+            self._refuse(fault, inbound.find_id(text))
         await self.connection.room()
         if len(self._unsettled) >= UNSETTLED:
             await asyncio.wait([self._unsettled[-1].future])
-
-    def _check_pace(self, data: str) -> None:
-        """Raises TooMuch; then nothing was looked at."""
-        limits, size = self._desk.limits, len(data)
-        now = limits.clock()
-        if not self._messages.take(now):
-            raise TooMuch("This connection sends more messages than are taken.", self._messages.wait())
-        if not self._octets.take(now, size):
-            raise TooMuch("This connection sends more bytes than are taken.", self._octets.wait(size))
-        if self.user and (wait := limits.take_user(self.user)):
-            raise TooMuch("This user sends more messages than are taken.", wait)
 
     def _hold_back(self, fault: TooMuch, data: str) -> None:
         """Say when to go on; whoever goes on at once is sent away for a while."""
