@@ -17,6 +17,7 @@ from handrail.core.program import Program
 from handrail.core.rules import load
 from handrail.edge.sockets import harden
 from handrail.identity import Identity
+from handrail.limits import Limits
 from handrail.live.hub import STALL
 from handrail.live.live import Live
 from handrail.runner import Runner
@@ -94,10 +95,16 @@ class Node:
 
 @asynccontextmanager
 async def run_node(
-    store: Store, clock: Callable[[], int], name: str, *, gate: Identity | None = None, stall: float = STALL
+    store: Store,
+    clock: Callable[[], int],
+    name: str,
+    *,
+    gate: Identity | None = None,
+    stall: float = STALL,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Node]:
     runner = Runner(store, lambda _user: PROGRAM, clock, name)
-    live = Live(runner, gate or Identity(clock), stall=stall)
+    live = Live(runner, gate or Identity(clock), stall=stall, limits=limits)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await (live.websocket if scope["type"] == "websocket" else live.sse)(scope, receive, send)

@@ -21,6 +21,7 @@ RANK = {
     "signals": 1,
     "surroundings": 1,
     "tokens": 1,
+    "limits": 2,
     "identity": 2,
     "rulebook": 2,
 }

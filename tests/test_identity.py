@@ -10,7 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey, RSAKey
 
 from handrail.core.inputs import BadInput
-from handrail.identity import Caller, Identity, check_user
+from handrail.identity import Caller, Identity, check_standing, check_user
 
 NOW = 1_800_000_000
 SECRET = "a secret that is long enough to be one"
@@ -94,7 +94,7 @@ def test_a_token_says_that_its_user_is_an_anonymous_visitor() -> None:
 )
 def test_a_bad_token_lets_nobody_in(bad: str | None) -> None:
     with pytest.raises(BadInput) as caught:
-        Identity(clock, secret=SECRET).authenticate(bad, None, None)
+        Identity(clock, secret=SECRET, max_age=3_600_000).authenticate(bad, None, None)
     assert caught.value.code in {"bad-token", "token-expired", "bad-user"}
 
 
@@ -102,6 +102,13 @@ def test_a_token_may_be_a_little_off_and_as_long_as_was_set() -> None:
     gate = Identity(clock, secret=SECRET, max_age=7_200_000)
     for good in (token(exp=NOW - 29), token(exp=NOW + 7_230), token(nbf=NOW + 30), token(iat=NOW + 0.5)):
         assert gate.authenticate(good, None, None).user == "ann"
+
+
+def test_a_token_may_say_no_more_than_who_it_is_for() -> None:
+    caller = Identity(clock, secret=SECRET).authenticate(token(iat=..., exp=...), None, None)
+    assert (caller.user, caller.expires) == ("ann", 0)
+    with pytest.raises(BadInput, match="revoked"):
+        check_standing(caller.issued, NOW * 1000)
 
 
 def test_a_token_that_does_not_say_when_it_was_issued_may_be_as_old_as_tokens_get() -> None:
@@ -125,7 +132,7 @@ def test_a_token_is_for_the_audience_that_was_set() -> None:
 
 
 def test_a_refusal_says_what_is_wrong_with_the_token() -> None:
-    gate = Identity(clock, secret=SECRET)
+    gate = Identity(clock, secret=SECRET, max_age=3_600_000)
     for bad, code, words in (
         (token(exp=NOW - 99), "token-expired", "has expired"),
         (token(exp=...), "bad-token", "no `exp`"),

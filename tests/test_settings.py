@@ -62,6 +62,28 @@ def test_a_duration_is_written_as_in_rules(text: str) -> None:
         Settings.from_environ({"HANDRAIL_TOKEN_MAX_AGE": text})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("HANDRAIL_DRAIN", "10", "'10' is not a duration"),
+        ("HANDRAIL_PROXIES", "10.0.0.0/8, proxy.example", "'proxy.example' is no address or network"),
+        ("HANDRAIL_PROXIES", "*", "'*' is no address or network"),
+        ("HANDRAIL_MESSAGE_RATE", "-1", "input should be greater than or equal to 0"),
+    ],
+)
+def test_limits_that_cannot_be_kept_are_refused(name: str, value: str, why: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({name: value})
+    assert str(caught.value).startswith(f"{name}: {why}")
+
+
+def test_a_child_process_keeps_the_same_limits() -> None:
+    chosen = {"HANDRAIL_DRAIN": "1m", "HANDRAIL_PROXIES": "10.0.0.0/8,::1", "HANDRAIL_MESSAGE_RATE": "0"}
+    settings = Settings.from_environ(chosen)
+    assert settings.drain_ms == 60_000
+    assert Settings.from_environ(settings.to_environ()) == settings
+
+
 def test_off_loopback_says_exactly_what_is_missing() -> None:
     partly = {key: value for key, value in GUARDED.items() if key in ("HANDRAIL_WRITE_KEY", "HANDRAIL_ORIGINS")}
     (line,) = Settings.from_environ(partly, host="0.0.0.0").refusals()

@@ -80,7 +80,7 @@ export class Connection {
       this.#transport = dial(this.#base, hello, {
         alive: () => present() && this.#heard(),
         frame: (frame) => present() && this.#frame(frame),
-        closed: (code) => present() && this.#closed(code),
+        closed: (code, retryMs) => present() && this.#closed(code, retryMs),
       });
     } catch {
       this.#closed(1006); // browsers refuse some WebSockets at once, an insecure one on a secure page for instance
@@ -144,8 +144,11 @@ export class Connection {
     this.#pinged = false;
   }
 
-  /** @param {number} code */
-  #closed(code) {
+  /**
+   * @param {number} code
+   * @param {number} [retryMs] how long to wait, where the server said so
+   */
+  #closed(code, retryMs) {
     const wasLive = this.#live;
     this.#drop();
     if (!wasLive) this.#unwelcomed = this.#onStream ? 0 : this.#unwelcomed + 1;
@@ -156,7 +159,7 @@ export class Connection {
       return;
     }
     if (wasLive) this.#rim.lost();
-    const wait = this.#bidden ?? backoff(this.#failures, Math.random());
+    const wait = this.#bidden ?? retryMs ?? backoff(this.#failures, Math.random());
     this.#failures = this.#bidden === null ? this.#failures + 1 : this.#failures;
     this.#bidden = null;
     this.#retry = setTimeout(() => this.dial(), wait);

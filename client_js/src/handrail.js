@@ -28,6 +28,7 @@ import { dialWebSocket } from './websocket.js';
  */
 
 const KNOWN_VISITOR = 4504;
+const AT_ONCE = 200; // events that go out together after the server asked to wait: fewer than it takes by then
 const REASONS = new Map([
   [4500, 'The server did not accept the token or user id.'],
   [4501, 'The server could not read what this client sent.'],
@@ -48,6 +49,7 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
   const identity = { device: remembered('handrail.device'), tab: newId() };
   let state = nothing;
   let renewal = 0;
+  let pause = 0; // the timer of what the server would not take yet
   let held = ''; // the latest token, for what the event stream's posts say of their sender
 
   return new Promise((resolve, reject) => {
@@ -119,13 +121,29 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
     }
 
     /** @param {import('./wire.js').ErrorFrame} error */
-    function refused({ code, id, message, fix }) {
+    function refused({ code, id, message, fix, retry_ms }) {
       if (code === 'store-down') return; // the server keeps it for later; where a bye follows, it is sent again
+      if (code === 'rate-limited') return slow(retry_ms ?? 1000, id);
       const dated = code === 'far-future' && id && queue.again(id);
       if (dated) return connection.send(dated); // this computer's clock is off: as it was made, without a time
       const text = `${message} ${fix}`.trim();
       console.warn(`Handrail: ${text}`);
       if (id) queue.refuse(id, text);
+    }
+
+    /**
+     * More was sent than the server takes: it goes out again when the server says, some at a time.
+     * @param {number} wait
+     * @param {string} [id]
+     */
+    function slow(wait, id) {
+      if (id) queue.hold(id);
+      pause ||= setTimeout(() => {
+        pause = 0;
+        const again = queue.release(AT_ONCE, Date.now());
+        for (const message of again) connection.send(message);
+        if (again.length === AT_ONCE) slow(wait);
+      }, wait);
     }
 
     /** @param {ServerFrame} event */
@@ -152,6 +170,7 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
 
     /** @param {string} reason */
     function finish(reason) {
+      clearTimeout(pause);
       connection.close();
       clearTimeout(renewal);
       activity.stop();

@@ -1,4 +1,4 @@
-import { backoff, welcomeBack } from './backoff.js';
+import { backoff, retryAfter, welcomeBack } from './backoff.js';
 
 // The same messages where WebSockets do not get through: down as server-sent events, up as HTTP posts in order.
 // Read with fetch, not EventSource, because EventSource hides the heartbeat and the reason of a refusal.
@@ -36,10 +36,13 @@ async function listen(base, { type: _, token, ...hello }, ear, signal) {
   const url = new URL('updates/sse', base);
   for (const [key, value] of Object.entries(hello)) url.searchParams.set(key, String(value));
   let code = 1006;
+  /** @type {number | undefined} */
+  let wait;
   /** @param {Response} answer */
   const judge = (answer) => {
     if ([400, 401, 403].includes(answer.status)) code = 4500;
     if (answer.status === 410) code = 4504;
+    if (!answer.ok) wait = retryAfter(answer);
     if (!answer.ok || !answer.body) throw new Error(`The event stream answered ${answer.status}.`);
     return answer.body;
   };
@@ -59,7 +62,7 @@ async function listen(base, { type: _, token, ...hello }, ear, signal) {
   } catch {
     // What went wrong is in `code`, as far as it can be known; the connection tries again or not.
   }
-  if (!signal.aborted) ear.closed(code);
+  if (!signal.aborted) ear.closed(code, wait);
 }
 
 /**
@@ -128,7 +131,7 @@ function poster(base, sender, hello, signal, emit) {
       if (answer?.ok) return accepted(message);
       if (answer?.status === 401 && hello.token) return; // its token is over, so the stream ends, and the next sends it
       if (answer && answer.status < 500 && answer.status !== 429) return refused(message, await answer.text());
-      await new Promise((resolve) => setTimeout(resolve, backoff(attempt, Math.random())));
+      await new Promise((resolve) => setTimeout(resolve, retryAfter(answer) ?? backoff(attempt, Math.random())));
     }
   }
 

@@ -23,7 +23,7 @@
  *   recovered: boolean, heartbeat_s: number, token_expires_in?: number | null, flow: FlowView | null,
  *   slots: Record<string, Block>, prompts: Prompt[]}} WelcomeFrame
  * @typedef {{type: 'ack', up_to: string}} AckFrame
- * @typedef {{type: 'error', code: string, message: string, fix: string, id?: string}} ErrorFrame
+ * @typedef {{type: 'error', code: string, message: string, fix: string, id?: string, retry_ms?: number}} ErrorFrame
  * @typedef {{type: 'bye', code: number, reconnect_ms: number}} ByeFrame
  * @typedef {{type: 'pong'}} PongFrame
  * @typedef {{type: 'renewed', token_expires_in: number | null}} RenewedFrame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -28,13 +29,14 @@ from handrail.edge.counting import lend_counts
 from handrail.guard import Guard
 from handrail.identity import Identity
 from handrail.lag import Lag
+from handrail.limits import Limits, bounds_of
 from handrail.live.live import Live
 from handrail.live.presence import name_node
 from handrail.outbound.webhooks import Courier
 from handrail.rulebook import Rulebook
 from handrail.runner import Committed, Runner
 from handrail.settings import Settings
-from handrail.signals import Farewell
+from handrail.signals import GOODBYE_WITHIN, Farewell
 from handrail.store import CorruptState, RedisStore, Store
 from handrail.supervise import supervise
 from handrail.suspects import Suspects
@@ -43,9 +45,9 @@ from handrail.web import admin, demo, explain, health, metrics, quarantine, stat
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
 from handrail.web.metrics import Figures
+from handrail.web.offences import Offences
 from handrail.web.problems import on_corrupt_state, on_crash, on_http_error
 
-GOODBYE_WITHIN = 2.0  # seconds for telling clients that the server stops
 REFRESH_AT_ONCE = 50  # users who are decided afresh together after the rules changed
 REFRESH_PAUSE = 0.02  # seconds between such groups, so that live traffic is not held up
 
@@ -86,7 +88,7 @@ def identify(settings: Settings, clock: Callable[[], int]) -> Identity:
         clock,
         secret=settings.client_secret,
         public_key=settings.client_public_key,
-        max_age=parse_duration(settings.token_max_age),
+        max_age=parse_duration(settings.token_max_age) if settings.token_max_age else None,
         audience=settings.token_audience,
         write_key=settings.write_key,
         admin_key=settings.admin_key,
@@ -147,11 +149,11 @@ class Application:
         self.identity = identity
         self.clock = clock
         self.counts = Counts()
+        self.limits = Limits(bounds_of(settings), time.monotonic, self.counts)
         self.draining = False
         self._given = store
         self._environ = environ
         self._at_work = at_work
-        self._counts = Counts()
         self._bare: dict[tuple[str, str], ASGIApp] = {}
         self._http: ASGIApp = Starlette()
 
@@ -185,7 +187,7 @@ class Application:
             tasks = [asyncio.create_task(supervise(name, run), name=name) for name, run in loops.items()]
             stack.push_async_callback(_cancel, tasks)
             stack.push_async_callback(self._part_from, parts.live)
-            with Farewell(lambda: self._part_from(parts.live)):
+            with Farewell(lambda: self._part_from(parts.live), lambda: self._window(parts.live)):
                 yield parts
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
@@ -200,7 +202,7 @@ class Application:
         if self._at_work is None:
             return None
         try:
-            suspects = Suspects(self._at_work, self._counts)
+            suspects = Suspects(self._at_work, self.counts)
         except OSError as fault:
             log.warning("an event that kills the process would be tried for ever: no record is kept", why=str(fault))
             return None
@@ -214,9 +216,9 @@ class Application:
             Rulebook(demo.RULES, self._demo_environ(), on_change=changed.set) if self.settings.with_demo else None,
         )
         node = name_node(timers=self.settings.role != "web")
-        guard = Guard(self._counts, suspects)
-        runner = Runner(store, rules.program, self.clock, node, guard=guard, counts=self._counts)
-        live = Live(runner, self.identity, country_header=self.settings.country_header)
+        guard = Guard(self.counts, suspects)
+        runner = Runner(store, rules.program, self.clock, node, guard=guard, counts=self.counts)
+        live = Live(runner, self.identity, country_header=self.settings.country_header, limits=self.limits)
         courier = self._courier(store, rules, runner) if self.settings.role != "web" else None
         return Parts(store, rules, runner, live, changed, Lag(), courier)
 
@@ -240,7 +242,7 @@ class Application:
         bare: dict[tuple[str, str], ASGIApp] = {}
         if self.settings.role != "worker":
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
-            routes += Ingest(parts.runner, self.identity, self.clock).routes()
+            routes += Ingest(parts.runner, self.identity, self.clock, self.limits).routes()
             routes += ticket.routes(parts.runner, self.identity) + admin.routes(parts.runner, self.identity)
             routes += explain.routes(parts.store, parts.rules.program, self.identity, self.clock)
             routes += quarantine.routes(parts.store, parts.switched_off, self.identity)
@@ -249,7 +251,7 @@ class Application:
         http = Starlette(
             routes=routes,
             exception_handlers={HTTPException: on_http_error, CorruptState: on_corrupt_state, Exception: on_crash},
-            middleware=[Middleware(Cors, identity=self.identity)],
+            middleware=[Middleware(Cors, identity=self.identity), Middleware(Offences, limits=self.limits)],
         )
         return bare, http
 
@@ -265,7 +267,7 @@ class Application:
             gauges["webhook_oldest_seconds"] = lambda: max(0, clock() - (courier.oldest or clock())) / 1_000
         return Figures(
             node=parts.runner.node,
-            counts=(self._counts, parts.store.counts),
+            counts=(self.counts, parts.store.counts),
             gauges=gauges,
             histograms={"loop_lag_seconds": parts.lag.seen, "timer_lateness_seconds": timers.lateness},
             transports=parts.live.transports,
@@ -295,7 +297,7 @@ class Application:
             clock=self.clock,
             allow_private=self.settings.webhook_allow_private,
             own=_own_address(self.settings) if self.settings.with_demo else None,
-            counts=self._counts,
+            counts=self.counts,
         )
         runner.on_commit(lambda committed: _poke(courier, committed))
         return courier
@@ -304,7 +306,10 @@ class Application:
         """Tell whoever is connected to go elsewhere; once."""
         if not self.draining:
             self.draining = True
-            await live.drain(within=GOODBYE_WITHIN)
+            await live.drain(window_ms=self.settings.drain_ms, within=GOODBYE_WITHIN)
+
+    def _window(self, live: Live) -> float:
+        return live.drain_window(self.settings.drain_ms) / 1_000
 
 
 def _own_address(settings: Settings) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from handrail.core.inputs import BadInput
-from handrail.tokens import FIX, LEEWAY, MAX_AGE, Tokens
+from handrail.tokens import FIX, LEEWAY, Tokens
 
 _LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.ASCII)
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -44,7 +44,7 @@ class Identity:
         *,
         secret: str | None = None,
         public_key: str | None = None,
-        max_age: int = MAX_AGE,
+        max_age: int | None = None,
         audience: str | None = None,
         write_key: str | None = None,
         admin_key: str | None = None,

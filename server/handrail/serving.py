@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import partial
@@ -24,9 +25,10 @@ from handrail.app import Application, build, preflight
 from handrail.edge.sockets import harden
 from handrail.logs import Cap, PlainFormatter, escape_values
 from handrail.settings import OperatorError, Role, Settings
+from handrail.signals import REQUESTS_WITHIN, STUCK_AFTER
 from handrail.store import StoreDown, StoreUnusable, launch
 
-GRACE = 3  # seconds that open requests get at the end, after live connections were told to go
+LOOK = 0.05  # seconds between two looks at processes that end
 READY_WITHIN = 30.0  # seconds that a new process may take to start
 _PR_SET_PDEATHSIG = 1
 
@@ -51,9 +53,12 @@ def serve(
         environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
         ready = partial(announce, address(listening))
         if settings.workers == 1:
-            _run_here(build(shared, environ=environ, at_work=_at_work(shared)), listening, ready)
+            app = build(shared, environ=environ, at_work=_at_work(shared))
+            _run_here(app, _options(shared), listening, ready)
         else:
-            _run_processes(factory, settings.workers, listening, ready)
+            patience = settings.drain_ms / 1_000 + STUCK_AFTER
+            config = uvicorn.Config(factory, factory=True, workers=settings.workers, **_options(shared))
+            _run_processes(config, listening, ready, patience=patience)
 
 
 def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
@@ -112,28 +117,32 @@ def _effective_role(settings: Settings) -> Role:
     return settings.role if settings.redis_url else "all"
 
 
-def _options() -> dict[str, Any]:
+def _options(settings: Settings) -> dict[str, Any]:
     return {
         "lifespan": "on",  # a server whose start failed must not answer
         "loop": "uvloop" if sys.platform != "win32" else "asyncio",
         **edge.options(),
-        "timeout_graceful_shutdown": GRACE,
+        "timeout_graceful_shutdown": REQUESTS_WITHIN,
+        "forwarded_allow_ips": list(settings.proxies),
         "log_config": None,
         "access_log": False,
         "server_header": False,
     }
 
 
-def _run_here(application: Application, listening: socket.socket, ready: Callable[[], None]) -> None:
-    server = _Server(uvicorn.Config(application, **_options()), ready)
+def _run_here(
+    application: Application, options: dict[str, Any], listening: socket.socket, ready: Callable[[], None]
+) -> None:
+    server = _Server(uvicorn.Config(application, **options), ready)
     server.run(sockets=[listening])
     if not server.started:
         raise OperatorError("the server could not start; the log above says why")
 
 
-def _run_processes(factory: str, count: int, listening: socket.socket, ready: Callable[[], None]) -> None:
-    supervisor = _Processes(uvicorn.Config(factory, factory=True, workers=count, **_options()), [listening])
-    supervisor.announce(ready)
+def _run_processes(
+    config: uvicorn.Config, listening: socket.socket, ready: Callable[[], None], *, patience: float
+) -> None:
+    supervisor = _Processes(config, [listening], ready, patience)
     supervisor.run()
     if not supervisor.served:
         raise OperatorError("the servers could not start; the log above says why")
@@ -151,12 +160,15 @@ class _Server(uvicorn.Server):
 
 
 class _Processes(Multiprocess):
-    """uvicorn's supervisor, which says when all its processes serve."""
+    """uvicorn's supervisor, which says when all its processes serve, and waits for their end only so long."""
 
-    served = False
-
-    def announce(self, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], ready: Callable[[], None], patience: float
+    ) -> None:
+        super().__init__(config, sockets)
+        self.served = False
         self._ready = ready
+        self._patience = patience  # seconds
 
     def init_processes(self) -> None:
         super().init_processes()
@@ -165,6 +177,19 @@ class _Processes(Multiprocess):
             self._ready()
         else:
             self.should_exit.set()
+
+    def join_all(self) -> None:
+        """Wait until the processes have sent their clients away; a further signal is passed on to them."""
+        end = time.monotonic() + self._patience
+        while any(each.process.is_alive() for each in self.processes) and time.monotonic() < end:
+            if self.signal_queue:
+                self.signal_queue.clear()
+                self.terminate_all()
+            time.sleep(LOOK)
+        for each in self.processes:
+            if each.process.is_alive():
+                each.kill()
+        super().join_all()
 
 
 def _die_with_parent(parent: int) -> None:

@@ -53,13 +53,31 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
 
 def _check_duration(text: str) -> str:
     try:
-        if not parse_duration(text):
-            raise ValueError("it has to be longer than 0s")
+        parse_duration(text)
     except ValueError as fault:
         raise PydanticCustomError("duration", "{why}", {"why": str(fault)}) from None
     return text
 
 
+def _check_span(text: str) -> str:
+    if not parse_duration(_check_duration(text)):
+        raise PydanticCustomError("duration", "it has to be longer than 0s")
+    return text
+
+
+def _check_proxies(proxies: tuple[str, ...]) -> tuple[str, ...]:
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            why = "'{proxy}' is no address or network: write such as 10.0.0.7 or 10.0.0.0/8"
+            raise PydanticCustomError("proxy", why, {"proxy": proxy}) from None
+    return proxies
+
+
+Proxies = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_proxies)]
+Count = Annotated[int | None, Field(ge=0)]
+Span = Annotated[str, AfterValidator(_check_span)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Duration = Annotated[str, AfterValidator(_check_duration)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)]
@@ -87,7 +105,9 @@ class Settings(BaseModel):
     client_public_key: str | None = Field(
         None, repr=False, description="PEM public key of EdDSA or RS256 client tokens, in place of the secret"
     )
-    token_max_age: Duration = Field("1h", description="how far ahead the expiry of a client token may lie")
+    token_max_age: Span | None = Field(
+        None, description="client tokens must expire, at most this far ahead, such as 1h; unset: as they say"
+    )
     token_audience: str | None = Field(
         None, min_length=1, description="audience (aud) that client tokens must be for; unset: they name none"
     )
@@ -99,6 +119,28 @@ class Settings(BaseModel):
     )
     webhook_allow_private: Switch = Field(False, description="let webhooks go to private addresses (on or off)")
     demo: Switch | None = Field(None, description="serve /demo (on or off); unset: on where it listens on loopback")
+    drain: Duration = Field(
+        "10s", description="how long a server that stops takes at most to send thousands of connections away"
+    )
+    handshake_rate: Count = Field(
+        None, description="connections a process takes in a second; 0 sets no bound. Unset: 500, none on loopback"
+    )
+    address_handshake_rate: Count = Field(
+        None, description="connections one address may open in a second; unset: 50, none on loopback"
+    )
+    address_connections: Count = Field(
+        None, description="connections one address may have to a process; unset: 1000, none on loopback"
+    )
+    user_connections: int = Field(100, ge=0, description="connections one user may have; 0 sets no bound")
+    message_rate: Count = Field(
+        None, description="messages a second of one user or connection; unset: 100, none on loopback"
+    )
+    write_rate: Count = Field(
+        None, description="events a second sent with the write key; unset: 5000, none on loopback"
+    )
+    proxies: Proxies = Field(
+        ("127.0.0.1", "::1"), description="addresses or networks of proxies whose X-Forwarded-For is believed"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     @classmethod
@@ -124,8 +166,17 @@ class Settings(BaseModel):
         return is_loopback(self.host)
 
     @property
+    def guarded(self) -> bool:
+        """Whether others can reach the server, so that there are limits to what they may do."""
+        return not self.loopback or bool(self.origins)
+
+    @property
     def with_demo(self) -> bool:
         return self.loopback if self.demo is None else self.demo
+
+    @property
+    def drain_ms(self) -> int:
+        return parse_duration(self.drain)
 
     def refusals(self) -> list[str]:
         """Why these settings must not be served, one line each; nothing if they may."""

@@ -20,7 +20,6 @@ from handrail.core.durations import format_duration
 from handrail.core.inputs import BadInput
 
 LEEWAY = 30_000  # ms by which the clocks of those who make tokens may be off
-MAX_AGE = 3_600_000  # ms that a token may still be good for when it is shown
 MAX_TOKEN = 8_192  # characters
 FIX = "Have your server make a token with `sub` the user's id, `exp` and `iat`, and pass it as `token`."
 
@@ -28,8 +27,8 @@ Key = OctKey | OKPKey | RSAKey
 
 
 class Claims(NamedTuple):
-    """`user` is the `sub`, a visitor's if not `known`. `issued` and `expires` are ms since the epoch; a token that does
-    not say when it was issued may be as old as tokens get."""
+    """`user` is the `sub`, a visitor's if not `known`. `issued` and `expires` are ms since the epoch, `expires` 0
+    for never; a token that does not say when it was issued may be as old as tokens get."""
 
     user: str
     known: bool
@@ -38,7 +37,8 @@ class Claims(NamedTuple):
 
 
 class Tokens:
-    """`now` gives ms since the epoch; `max_age` is in ms. Raises ValueError for a key that is none."""
+    """`now` gives ms since the epoch; `max_age` is in ms: tokens must expire, and no
+    later than that from now. Raises ValueError for a key that is none."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Tokens:
         *,
         secret: str | None = None,
         public_key: str | None = None,
-        max_age: int = MAX_AGE,
+        max_age: int | None = None,
         audience: str | None = None,
     ) -> None:
         self._now = now
@@ -95,15 +95,17 @@ class Tokens:
         """When the token was issued and when it expires."""
         now, expires = self._now(), _read_time(claims, "exp")
         issued, begins = _read_time(claims, "iat"), _read_time(claims, "nbf")
-        if expires is None:
-            raise _bad("The token never expires: it has no `exp`.")
-        if expires <= now - LEEWAY:
+        if expires is not None and expires <= now - LEEWAY:
             raise BadInput("token-expired", "The token has expired.", "Make a new one.")
-        if expires > now + self._max_age + LEEWAY:
-            longest = format_duration(self._max_age)
-            raise _bad(f"The token's `exp` is more than {longest} ahead (HANDRAIL_TOKEN_MAX_AGE).")
         if max(issued or 0, begins or 0) > now + LEEWAY:
             raise _bad("The token is not valid yet.")
+        if self._max_age is None:
+            return issued or 1, expires or 0  # not 0: whoever was let in without a token came in just now
+        longest = format_duration(self._max_age)
+        if expires is None:
+            raise _bad(f"The token never expires: it has no `exp`, of {longest} at most (HANDRAIL_TOKEN_MAX_AGE).")
+        if expires > now + self._max_age + LEEWAY:
+            raise _bad(f"The token's `exp` is more than {longest} ahead (HANDRAIL_TOKEN_MAX_AGE).")
         return (expires - self._max_age if issued is None else issued), expires
 
 

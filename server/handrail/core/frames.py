@@ -185,6 +185,7 @@ class Error(Struct, frozen=True, kw_only=True, tag="error"):
     message: str
     fix: str
     id: str | UnsetType = UNSET  # the event refused, when one was
+    retry_ms: int | UnsetType = UNSET  # when it may be sent again, where that is all that is wrong with it
 
 
 class Bye(Struct, frozen=True, kw_only=True, tag="bye"):

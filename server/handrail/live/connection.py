@@ -9,11 +9,13 @@ continue at the cursor: the connection is greeted again, with a snapshot.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from handrail.core.frames import Ack, Error, encode
 from handrail.core.inputs import BadInput
+from handrail.limits import TooMuch
 
 MAX_PENDING = 256  # messages
 MAX_BYTES = 64 * 1024
@@ -23,8 +25,10 @@ DRAINING = 4001
 TOO_SLOW = 4002
 IDLE = 4003
 STORE_AWAY = 4004
+TOO_MUCH = 4005
 BAD_TOKEN = 4500
 BAD_ORIGIN = 4502
+TOO_MANY = 4503
 KNOWN_VISITOR = 4504
 CORRUPT_STATE = 4505
 
@@ -122,7 +126,9 @@ class Connection:
         self._put(Out(data))
 
     def error(self, fault: BadInput, event: str | None = None) -> None:
-        more = {} if event is None else {"id": event}
+        more: dict[str, Any] = {} if event is None else {"id": event}
+        if isinstance(fault, TooMuch):
+            more["retry_ms"] = math.ceil(fault.wait * 1_000)
         self.push(encode(Error(code=fault.code, message=fault.message, fix=fault.fix, **more)))
 
     def acknowledge(self, event: str) -> None:

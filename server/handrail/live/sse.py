@@ -17,8 +17,10 @@ import msgspec
 from handrail.core.frames import Hello
 from handrail.core.inputs import MAX_ID, BadInput
 from handrail.identity import Caller, check_same_user, with_visitor
+from handrail.limits import address_of
 from handrail.live import inbound
 from handrail.live.connection import Out, name_kind
+from handrail.live.refusals import Headers, refuse_stream
 from handrail.live.visit import Reception, Visit
 from handrail.live.websocket import Receive, Send, end_lease, read_header
 from handrail.profiles import PASSING
@@ -46,14 +48,22 @@ class Stream:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         origin, allowed = read_header(scope, b"origin"), self._desk.gate.page_allowed(scope["headers"])
         cors = _allow(origin) if origin is not None and allowed else []
+        if refusal := self._desk.refuse(scope):
+            await refuse_stream(send, refusal, cors)
+            return
+        with self._desk.door.inside(scope):
+            await self._welcome(scope, allowed, cors, receive, send)
+
+    async def _welcome(
+        self, scope: MutableMapping[str, Any], allowed: bool, cors: Headers, receive: Receive, send: Send
+    ) -> None:
         try:
-            if self._desk.draining:
-                raise BadInput("draining", "The server is about to stop.", "Connect again in a moment.")
             caller, hello = await self._admit(scope, allowed=allowed)
             await self._desk.profiles.vet(caller)
             await self._desk.profiles.arrive(caller)
         except BadInput as fault:
             self._desk.runner.counts.add(f"refused.{fault.code}")
+            self._desk.note_failure(fault, address_of(scope.get("client")))
             await _refuse(send, fault, cors)
             return
         except PASSING:
@@ -62,7 +72,7 @@ class Stream:
         except CorruptState:
             await _refuse(send, corrupt_state(), cors)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS + cors})
+        await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *cors]})
         await self._converse(scope, caller, hello, receive, send)
 
     async def _admit(self, scope: MutableMapping[str, Any], *, allowed: bool) -> tuple[Caller, Hello]:
@@ -82,7 +92,7 @@ class Stream:
         self, scope: MutableMapping[str, Any], caller: Caller, hello: Hello, receive: Receive, send: Send
     ) -> None:
         lease = asyncio.timeout(None)
-        visit = self._desk.receive(Lines(send, lease), scope["headers"])
+        visit = self._desk.receive(Lines(send, lease), scope["headers"], address_of(scope.get("client")))
         try:
             async with lease:
                 await visit.enter(caller, hello)
@@ -173,10 +183,11 @@ def _read_offset(value: str | None) -> int | None:
 
 
 def _allow(origin: str) -> list[tuple[bytes, bytes]]:
-    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+    allowed = (b"access-control-allow-origin", origin.encode("latin-1"))
+    return [allowed, (b"access-control-expose-headers", b"Retry-After"), (b"vary", b"Origin")]
 
 
-async def _refuse(send: Send, fault: BadInput, cors: list[tuple[bytes, bytes]]) -> None:
+async def _refuse(send: Send, fault: BadInput, cors: Headers) -> None:
     statuses = {
         "bad-token": 401,
         "bad-ticket": 401,
@@ -185,7 +196,6 @@ async def _refuse(send: Send, fault: BadInput, cors: list[tuple[bytes, bytes]]) 
         "bad-origin": 403,
         "known-visitor": 410,
         "bad-method": 405,
-        "draining": 503,
         "store-down": 503,
         "corrupt-state": 500,
     }

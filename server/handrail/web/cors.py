@@ -42,7 +42,7 @@ class Cors:
 
 
 def _allow(origin: str) -> dict[str, str]:
-    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Retry-After", "Vary": "Origin"}
 
 
 def _allowing(send: Send, origin: str) -> Send:

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from handrail.core.events import Activity, Event
 from handrail.core.inputs import BadInput, check_id, check_size
 from handrail.identity import Caller, Identity, check_user
+from handrail.limits import Limits
 from handrail.profiles import PASSING, Profiles
 from handrail.runner import Outcome, Runner, corrupt_state
 from handrail.store.protocol import CorruptState, StoreDown
@@ -43,11 +44,12 @@ class Sender(Struct, frozen=True):
 
 
 class Ingest:
-    def __init__(self, runner: Runner, identity: Identity, clock: Callable[[], int]) -> None:
+    def __init__(self, runner: Runner, identity: Identity, clock: Callable[[], int], limits: Limits) -> None:
         self._profiles = Profiles(runner)
         self._counts = runner.counts
         self._identity = identity
         self._clock = clock
+        self._limits = limits
 
     def routes(self) -> list[Route]:
         post = ["POST"]
@@ -83,6 +85,7 @@ class Ingest:
         async def handle(request: Request, body: bytes) -> Response:
             envelope = decode(body, _ENVELOPE)
             sender = await self._sender(request, envelope.write_key, envelope.token)
+            self._check_pace(sender, 1)
             caller, call = self._check(body, kind, sender, Envelope())
             if caller.visitor:
                 await self._profiles.merge(caller.visitor, caller.user)
@@ -99,6 +102,7 @@ class Ingest:
             what = f"The batch has {len(envelope.batch)} events; {MAX_BATCH} are allowed."
             raise BadInput("body-too-large", what, "Send smaller batches.")
         sender = await self._sender(request, envelope.write_key, envelope.token)
+        self._check_pace(sender, len(envelope.batch))
         taken: list[asyncio.Future[Any]] = []
         places: list[int] = []
         errors: list[dict[str, Any]] = []
@@ -121,6 +125,9 @@ class Ingest:
         errors += await _settle(taken, places)
         return _batch_answer(len(envelope.batch), sorted(errors, key=lambda error: error["index"]))
 
+    def _check_pace(self, sender: Sender, events: int) -> None:
+        self._limits.check_posts(sender.caller.user if sender.caller else None, events)
+
     def _submit(self, caller: Caller, event: Event) -> asyncio.Future[Outcome]:
         return self._profiles.submit(caller.user, event, known=caller.known)
 
@@ -140,6 +147,7 @@ class Ingest:
     async def _activity(self, request: Request, body: bytes) -> Response:
         given = decode(body, _PRESENCE)
         sender = await self._sender(request, None, given.token)
+        self._check_pace(sender, 1)
         caller = _caller(sender, given.user_id, given.anonymous_id, None)
         now = self._clock()
         idle = min(max(given.idle_ms, 0), now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from handrail.core.inputs import BadInput
+from handrail.limits import TooMuch
 from handrail.runner import corrupt_state
 
 # What is wrong decides the status; everything else a caller got wrong is a 400.
@@ -24,6 +26,7 @@ _STATUS = {
     "bad-origin": 403,
     "wrong-user": 403,
     "body-too-large": 413,
+    "rate-limited": 429,
     "store-down": 503,
     "corrupt-state": 500,
 }
@@ -49,7 +52,9 @@ def refusal(fault: BadInput, **more: Any) -> Response:
     """The answer to a caller's mistake."""
     status = _STATUS.get(fault.code, 400)
     scheme = "Basic" if fault.code == "bad-write-key" else "Bearer"
-    headers = {"WWW-Authenticate": f'{scheme} realm="handrail"'} if status == 401 else None
+    headers = {"WWW-Authenticate": f'{scheme} realm="handrail"'} if status == 401 else {}
+    if isinstance(fault, TooMuch):
+        headers["Retry-After"] = str(math.ceil(fault.wait))
     return problem(status, fault.message, code=fault.code, headers=headers, fix=fault.fix, **more)
 
 
