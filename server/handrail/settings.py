@@ -60,7 +60,10 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1, le=64, description="processes that serve")
     role: Role = Field("all", description="all, web (connections and HTTP) or worker (timers and webhooks)")
     redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; without it Valkey is embedded")
-    data_dir: Path = Field(Path(".handrail"), description="where the embedded store keeps its files")
+    data_dir: Path = Field(
+        Path(".handrail"),
+        description="where the embedded store keeps its files, and processes note what they are deciding",
+    )
     rules: Path = Field(Path("rules"), description="folder of rule files")
     client_secret: str | None = Field(
         None, min_length=32, repr=False, description="secret of HS256 client tokens, at least 32 characters"
