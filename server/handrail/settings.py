@@ -97,7 +97,10 @@ class Settings(BaseModel):
         "accepted",
         description="what an acknowledgement is worth: accepted, replicated or durable",
     )
-    data_dir: Path = Field(Path(".handrail"), description="where the embedded store keeps its files")
+    data_dir: Path = Field(
+        Path(".handrail"),
+        description="where the embedded store keeps its files, and processes note what they are deciding",
+    )
     rules: Path = Field(Path("rules"), description="folder of rule files")
     client_secret: str | None = Field(
         None, min_length=32, repr=False, description="secret of HS256 client tokens, at least 32 characters"

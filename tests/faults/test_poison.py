@@ -115,7 +115,7 @@ async def test_f28_a_page_of_such_a_user_is_told_and_sent_away(start: Start, val
 async def last_code(client: ClientConnection) -> int | None:
     """How the connection is closed, after whatever still comes."""
     with suppress(ConnectionClosed):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 await client.recv()
     return client.close_code

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from handrail.core.events import Track
+from handrail.guard import FAILURES
 from handrail.store import Quarantined, RedisStore
 from handrail.store.keys import QUARANTINE
 from servers import Serve
@@ -39,3 +41,21 @@ async def test_it_takes_the_admin_key(serve: Serve) -> None:
     client = await serve(admin_key=KEY)
     assert (await client.get("/api/quarantine")).status_code == 401
     assert (await client.get("/api/quarantine", headers={"Authorization": f"Bearer {KEY}"})).status_code == 200
+
+
+async def test_a_trigger_that_keeps_failing_is_named_everywhere(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await serve()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("handrail.core.actions.set.SetTraits.run", fail)
+    for _ in range(FAILURES):
+        assert (await client.post("/v1/track", json={"userId": "ada", "event": "greeted"})).status_code == 200
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["rules"]["switched_off"]) == (200, ["greet"])
+    assert (await client.get("/api/quarantine")).json() == {"entries": [], "switched_off": ["greet"]}
+    lines = (await client.get("/metrics")).text.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("handrail_rules_off{")] == ["1.0"]
+    log = (await client.get("/api/tail?since=1h&follow=false")).text.splitlines()
+    assert [msgspec.json.decode(line)["trace"][0]["outcome"] for line in log if line] == ["off"] * FAILURES
