@@ -27,7 +27,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="read
 MB = 2**20
 RSS_MORE = 20 * MB  # what an attack may cost
 READER = 256 * 1024  # what a reader that takes nothing may cost, the kernel's part included
-HEALTHY = 250.0  # ms: a bound for any machine; the figures tell more
+HEALTHY = 1_000.0  # ms: a bound for any machine, however busy; the figures tell more
+PAGE = 50 * 1024  # what a page that is welcome may cost
 RULES = """
 trigger: fill
 when: {event: filled}
@@ -112,14 +113,14 @@ class Report:
         self.before = server.rss
         server.forget_peak()
 
-    def print(self, healthy: dict[str, float], most: int) -> None:
+    def print(self, healthy: dict[str, float], most: int, log: int) -> None:
         more = self._server.peak - self.before
         lines = self._server.log.stat().st_size - self.log_before
         self.figures |= {"rss_before_mb": _mb(self.before), "rss_more_mb": _mb(more), "log_bytes": lines}
         self.figures |= {"healthy_p99_ms": round(healthy["p99"], 1), "healthy_max_ms": round(healthy["max"], 1)}
         print(json.dumps(self.figures))
         assert more <= most
-        assert lines == 0
+        assert lines <= log
         assert healthy["p99"] <= HEALTHY
 
 
@@ -128,8 +129,9 @@ def _mb(size: int) -> float:
 
 
 @contextmanager
-def measuring(server: Server, fault: str, *, most: int = RSS_MORE) -> Iterator[dict[str, object]]:
-    """Figures to add to, while a healthy page asks; checked and printed at the end. `most` is what RSS may grow by."""
+def measuring(server: Server, fault: str, *, most: int = RSS_MORE, log: int = 0) -> Iterator[dict[str, object]]:
+    """Figures to add to, while a healthy page asks; checked and printed at the end. RSS may grow by `most`, the
+    log by `log`."""
     probe = [sys.executable, str(Path(__file__).with_name("probing.py")), str(server.port)]
     with subprocess.Popen(probe, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asking:
         assert asking.stdin
@@ -141,7 +143,7 @@ def measuring(server: Server, fault: str, *, most: int = RSS_MORE) -> Iterator[d
         finally:
             asking.stdin.close()
             told = asking.stdout.read()
-    report.print(json.loads(told), most)
+    report.print(json.loads(told), most, log)
 
 
 def until(holds: Callable[[], bool], within: float) -> float:
@@ -379,10 +381,11 @@ def stall(server: Server, count: int) -> None:
     with measuring(server, "F35", most=count * READER) as figures, ExitStack() as stack:
         base, rss = server.sockets, server.rss
         for number in range(count):
-            stack.enter_context(open_reader(server, f"still-{number % 10}", "sse" if number % 20 < 10 else "websocket"))
+            kind = "sse" if number % 20 < 10 else "websocket"
+            stack.enter_context(open_reader(server, f"still-{count}-{number % 10}", kind))
         assert server.sockets >= base + count
         for number in range(10):
-            fill(server, f"still-{number}", 40)
+            fill(server, f"still-{count}-{number}", 40)
         kernel = server.unread()
         figures |= {"readers": count, "kernel_kb_each": kernel // 1024}
         figures["gone_s"] = until(lambda: server.sockets <= base + 1, 7)
@@ -429,9 +432,11 @@ def drip(reader: Peer) -> float:
 FROZEN = """
 import sys
 sys.path[:0] = [{tests!r}]
-from echoing import Peer
+from echoing import TEXT, Peer, frame
 peers = [Peer({port}) for _ in range({count})]
 assert all(peer.upgrade()[:12] == b"HTTP/1.1 101" for peer in peers)
+for number, peer in enumerate(peers):
+    peer.send(frame(TEXT, b'{{"type":"hello","user_id":"cold-%d"}}' % number))
 print("open", flush=True)
 input()
 """
@@ -462,7 +467,7 @@ def test_f37_peers_that_froze_are_found_by_their_silence() -> None:
 
 @pytest.mark.long
 def test_f37_a_thousand_peers_that_froze(server: Server) -> None:
-    with measuring(server, "F37") as figures:
+    with measuring(server, "F37", most=1_000 * PAGE, log=1_000) as figures:
         base = server.sockets
         with frozen(server.port, 1_000):
-            figures["reaped_s"] = until(lambda: server.sockets <= base + 1, 60)
+            figures["reaped_s"] = until(lambda: server.sockets <= base + 1, 45)

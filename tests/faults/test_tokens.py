@@ -200,7 +200,7 @@ def public(key: OKPKey | RSAKey) -> str:
 
 
 async def test_only_good_tokens_let_in(serve: Serve) -> None:
-    guarded: dict[str, Any] = {"token_audience": "handrail", "write_key": "w"}
+    guarded: dict[str, Any] = {"token_audience": "handrail", "token_max_age": "1h", "write_key": "w"}
     ways = Ways(await serve(client_secret=SECRET, **guarded))
     wrong, cells = [], 0
     async with lure() as (address, came):
@@ -225,7 +225,7 @@ async def test_a_public_key_is_no_secret(serve: Serve, kind: str) -> None:
     """What anybody knows must not sign: the public key as an HMAC secret, in each spelling it has."""
     key = RSAKey.generate_key(2048) if kind == "RS256" else OKPKey.generate_key("Ed25519")
     other = RSAKey.generate_key(2048) if kind == "RS256" else OKPKey.generate_key("Ed25519")
-    ways = Ways(await serve(client_public_key=public(key), token_audience="handrail", write_key="w"))
+    ways = Ways(await serve(client_public_key=public(key), token_audience="handrail", token_max_age="1h", write_key="w"))
     pem, sign = public(key), partial(jwt.encode, {"alg": kind}, GOOD, algorithms=[kind])
     spellings = [
         pem.encode(),
