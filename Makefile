@@ -42,6 +42,7 @@ $(VENV)/.tested: requirements-dev.lock $(VENV)/.installed
 
 test: $(VENV)/.tested
 	@.ci/need-chromium
+	@.ci/need-redis
 	$(BIN)/pytest
 	$(BIN)/python .ci/node.py --test client_js/test/
 

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from hypothesis import settings
 
+from clusters import Cluster, Watched, clustered, watched
 from handrail.store import Embedded, MemoryStore, RedisStore, Store, launch
 from handrail.store.embedded import ask
 from nodes import Clock, Node, Start, run_node
@@ -27,12 +28,45 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 
 @pytest.fixture
-async def store(valkey: Embedded) -> AsyncIterator[RedisStore]:
-    """A store that is empty."""
+def empty_valkey(valkey: Embedded) -> Embedded:
     assert ask(Path(valkey.url.removeprefix("unix://")), b"FLUSHALL\r\n") == b"+OK\r\n"
-    opened = await RedisStore.connect(valkey.url)
+    return valkey
+
+
+@pytest.fixture
+async def store(empty_valkey: Embedded) -> AsyncIterator[RedisStore]:
+    """A store that is empty."""
+    opened = await RedisStore.connect(empty_valkey.url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def six_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with clustered(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(six_servers: Cluster) -> Cluster:
+    """Three masters and three replicas, all up and empty; a test may kill any of them."""
+    six_servers.mend()
+    six_servers.clear()
+    return six_servers
+
+
+@pytest.fixture(scope="session")
+def three_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("sentinels")) as pair:
+        yield pair
+
+
+@pytest.fixture
+def watched_pair(three_sentinels: Watched) -> Watched:
+    """A master, its replica and three Sentinels, all up and empty; a test may stop or kill either server."""
+    three_sentinels.mend()
+    assert three_sentinels.master.ask("FLUSHALL") == "OK"
+    return three_sentinels
 
 
 @pytest.fixture

@@ -92,7 +92,11 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and says which")
     workers: int = Field(1, ge=1, le=64, description="processes that serve")
     role: Role = Field("all", description="all, web (connections and HTTP) or worker (timers and webhooks)")
-    redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; without it Valkey is embedded")
+    redis_url: str | None = Field(
+        None,
+        description="URL of the store: redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://; without it "
+        "Valkey is embedded",
+    )
     ack: Literal["accepted", "replicated", "durable"] = Field(
         "accepted",
         description="what an acknowledgement is worth: accepted, replicated or durable",

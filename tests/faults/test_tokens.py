@@ -225,7 +225,8 @@ async def test_a_public_key_is_no_secret(serve: Serve, kind: str) -> None:
     """What anybody knows must not sign: the public key as an HMAC secret, in each spelling it has."""
     key = RSAKey.generate_key(2048) if kind == "RS256" else OKPKey.generate_key("Ed25519")
     other = RSAKey.generate_key(2048) if kind == "RS256" else OKPKey.generate_key("Ed25519")
-    ways = Ways(await serve(client_public_key=public(key), token_audience="handrail", token_max_age="1h", write_key="w"))
+    settings: dict[str, Any] = {"token_audience": "handrail", "token_max_age": "1h", "write_key": "w"}
+    ways = Ways(await serve(client_public_key=public(key), **settings))
     pem, sign = public(key), partial(jwt.encode, {"alg": kind}, GOOD, algorithms=[kind])
     spellings = [
         pem.encode(),

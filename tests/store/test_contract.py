@@ -1,4 +1,4 @@
-"""What every store does, asked of both."""
+"""What every store does, asked of each: one server, a cluster, memory."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from turns import DAY, NOW, job, turn
 
 from handrail.core.frames import Block, Prompt
 from handrail.core.state import SEEN_MAX, Connection, OnScreen, Session, State, Tally, Wait
-from handrail.store import Bell, Commit, Embedded, MemoryStore, RedisStore, Store
+from handrail.store import Bell, Commit, MemoryStore, RedisStore, Store
 from handrail.store.keys import bucket_of
 
 OP = "1" * 16
 Open = Callable[[], Awaitable[Store]]
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def another(
-    request: pytest.FixtureRequest, store: RedisStore, valkey: Embedded, memory_store: MemoryStore
-) -> AsyncIterator[Open]:
+@pytest.fixture(params=["redis", "cluster", "memory"])
+async def another(request: pytest.FixtureRequest, memory_store: MemoryStore) -> AsyncIterator[Open]:
     """Opens further stores on the same data, as further processes do."""
     opened: list[Store] = []
+    url = ""
+    if request.param == "cluster":
+        url = request.getfixturevalue("cluster").url
+    elif request.param == "redis":
+        url = request.getfixturevalue("empty_valkey").url
 
     async def open_store() -> Store:
-        redis = request.param == "redis"
-        opened.append(await RedisStore.connect(valkey.url) if redis else MemoryStore(memory_store.shelf))
+        opened.append(await RedisStore.connect(url) if url else MemoryStore(memory_store.shelf))
         return opened[-1]
 
     yield open_store

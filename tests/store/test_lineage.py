@@ -139,7 +139,7 @@ async def test_what_waited_for_a_connection_does_not_go_to_other_data(master: Ma
         before = store.lineage("ana")
         master.kill()
         async with asyncio.timeout(5):
-            while store._pipeline.is_open:  # noqa: ASYNC110
+            while store._masters.servers[0].is_open:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         master.start()
         committed = 0

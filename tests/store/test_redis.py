@@ -156,7 +156,7 @@ async def test_rubbish_on_the_bell_is_passed_over(store: RedisStore, valkey: Emb
     store.listen("ana")
     await store.ping()
     for rubbish in (b"", b"\x80\x04cos\nsystem\n", b"\x93\x01\x02\x03", b'["ana",1,"n"]'):
-        assert tell(valkey, "PUBLISH", BUCKET_KEYS[bucket_of("ana")].bell, rubbish) == b":1\r\n"
+        assert tell(valkey, "SPUBLISH", BUCKET_KEYS[bucket_of("ana")].bell, rubbish) == b":1\r\n"
     await store.commit(turn(version=1, offset=1, frames=1))
     async with asyncio.timeout(5):
         assert await heard.get() == Bell("ana", 1, "n1")
@@ -233,7 +233,7 @@ async def test_the_breaker_opens_while_a_server_hangs_and_closes_by_itself(own: 
     finally:
         os.kill(own.pid, signal.SIGCONT)
     async with asyncio.timeout(2):
-        while not store._pipeline.is_open:  # noqa: ASYNC110 - nobody asks for anything
+        while not store._masters.servers[0].is_open:  # noqa: ASYNC110 - nobody asks for anything
             await asyncio.sleep(0.01)
     assert await store.load("ana") is None
     await store.close()

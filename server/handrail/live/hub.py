@@ -168,7 +168,7 @@ class Hub:
     def _distrust(self, user: str, audience: _Audience) -> None:
         """In another history an offset may mean something else: everybody starts over."""
         lineage = self._store.lineage(user)
-        if audience.lineage != lineage:
+        if lineage and audience.lineage != lineage:  # of a server that is away nothing is known
             audience.lineage = lineage
             for connection in audience.connections:
                 connection.lost = connection.lost or connection.greeted
@@ -251,21 +251,24 @@ class Hub:
             if turn is None or audience.doubtful or index % CHECK_EVERY == turn
         ]
         for start in range(0, len(users), CHUNK):
-            checks = (self._check(user) for user in users[start : start + CHUNK])
-            for fault in filter(None, await asyncio.gather(*checks, return_exceptions=True)):
-                if isinstance(fault, StoreDown):
-                    self._check_all = self._check_all or everyone
-                    return
-                log.error("what a user missed cannot be read", exc_info=fault)  # and is nobody else's trouble
+            chunk = users[start : start + CHUNK]
+            faults = await asyncio.gather(*map(self._check, chunk), return_exceptions=True)
+            for fault in filter(None, faults):
+                if not isinstance(fault, StoreDown):
+                    log.error("what a user missed cannot be read", exc_info=fault)  # and is nobody else's trouble
+            if all(isinstance(fault, StoreDown) for fault in faults):  # not only the part of a cluster
+                self._check_all = self._check_all or everyone
+                return
 
     async def _check(self, user: str) -> None:
         """Ask for the message at the cursor and the one after it: the first tells that the epoch still holds."""
         audience = self._audiences.get(user)
         if audience is None or audience.reading is not None:
             return
-        audience.doubtful = False
+        audience.doubtful = True  # until it is known better: a part of the store may be away
         self._distrust(user, audience)
         if any(connection.lost for connection in audience.connections):
+            audience.doubtful = False
             self._catch_up(user, audience)
             return
         greeted = [connection for connection in audience.connections if connection.greeted]
@@ -285,6 +288,7 @@ class Hub:
                 connection.lost = connection.lost or connection.epoch != state.epoch
         for connection in greeted:
             connection.stale = connection.stale or connection.cursor < newest
+        audience.doubtful = False
         self._catch_up(user, audience)
 
 

@@ -1,18 +1,33 @@
-"""Where a Redis is and how to get in."""
+"""Where the store is and how to get in, from its URL.
+
+A server, `redis://[user:password@]host[:port][/db]` (`rediss://` with TLS) or `unix:///path`; some nodes of a cluster,
+`redis+cluster://[…@]host:port,host:port`; or Sentinels and the name of what they watch,
+`redis+sentinel://[…@]host:port,host:port/service[/db]`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import ssl
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
 from handrail.store.protocol import StoreUnusable
 
+SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),
+)
+
 
 class Address:
-    """Where the store is, from a redis://, rediss:// or unix:// URL; `shown` leaves the password out."""
+    """Where one server is, from a redis://, rediss:// or unix:// URL; `shown` leaves the password out."""
+
+    backoff = (0.05, 1.0)  # the least and the most seconds between two attempts to connect
 
     def __init__(self, url: str) -> None:
         try:
@@ -28,7 +43,18 @@ class Address:
         self.password = parts.get("password")
         self.authorities = parts.get("ssl_ca_certs")
         self.checked = parts.get("ssl_cert_reqs") != "none"
-        self.shown = f"unix://{self.path}" if self.path else f"redis://{self.host}:{self.port}/{self.db}"
+
+    @property
+    def shown(self) -> str:
+        return f"unix://{self.path}" if self.path else f"redis://{self.host}:{self.port}/{self.db}"
+
+    def at(self, host: str, port: int) -> Self:
+        """Another server that is entered the same way."""
+        other = copy.copy(self)
+        other.host, other.port, other.path = host, port, ""
+        if other.kind is UnixDomainSocketConnection:
+            other.kind = None
+        return other
 
     async def dial(self, wire: asyncio.Protocol) -> None:
         loop = asyncio.get_running_loop()
@@ -37,8 +63,12 @@ class Address:
         else:
             await loop.create_connection(lambda: wire, self.host, self.port, ssl=self._tls())
 
+    @property
+    def has_tls(self) -> bool:
+        return self.kind is SSLConnection
+
     def _tls(self) -> ssl.SSLContext | None:
-        if self.kind is not SSLConnection:
+        if not self.has_tls:
             return None
         context = ssl.create_default_context(cafile=self.authorities)
         if not self.checked:
@@ -49,3 +79,44 @@ class Address:
     def greeting(self) -> list[tuple[Any, ...]]:
         auth = ("AUTH", self.username, self.password) if self.password else ()
         return [("HELLO", 3, *auth), *([("SELECT", self.db)] if self.db else [])]
+
+
+class Site(NamedTuple):
+    """What a URL names. `kind`: server, cluster or sentinel. `addresses`: that server, nodes of the cluster, or the
+    Sentinels; `service`: what these call the servers they watch."""
+
+    kind: str
+    addresses: tuple[Address, ...]
+    service: str = ""
+
+
+def locate(url: str) -> Site:
+    """Raises StoreUnusable for a URL that is none of these forms."""
+    scheme = url.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        near = get_close_matches(scheme, SCHEMES, 1)
+        hint = f"; did you mean {near[0]}://?" if near else ""
+        raise StoreUnusable(f"the store's URL must begin with one of {', '.join(f'{s}://' for s in SCHEMES)}{hint}")
+    if "+" not in scheme:
+        return Site("server", (Address(url),))
+    parts = urlsplit(url)
+    transport, _, kind = scheme.partition("+")
+    entry, _, hosts = parts.netloc.rpartition("@")
+    path = [piece for piece in parts.path.split("/") if piece]
+    service, db = _read_path(kind, path)
+    query = f"?{parts.query}" if parts.query else ""
+    at = f"{entry}@" if entry else ""
+    if not all(hosts.split(",")):
+        raise StoreUnusable(f"the store's URL names no server: write {scheme}://host:port,host:port")
+    return Site(kind, tuple(Address(f"{transport}://{at}{host}{db}{query}") for host in hosts.split(",")), service)
+
+
+def _read_path(kind: str, path: list[str]) -> tuple[str, str]:
+    """(service, /db) of what follows the hosts."""
+    if kind == "cluster":
+        if path not in ([], ["0"]):
+            raise StoreUnusable(f"the store's URL names database {'/'.join(path)}, but a cluster has database 0 only")
+        return "", ""
+    if len(path) not in (1, 2) or not all(each.isdecimal() for each in path[1:]):
+        raise StoreUnusable("the store's URL must end in the name that the Sentinels watch: …/SERVICE or …/SERVICE/DB")
+    return path[0], "".join(f"/{each}" for each in path[1:])

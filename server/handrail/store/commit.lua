@@ -87,5 +87,5 @@ end
 for i = at_lines, #ARGV do
   call('XADD', log, 'MAXLEN', '~', LOG_MAX, '*', 'user', ARGV[5], 'at', ARGV[4], 'line', ARGV[i])
 end
-if frames > 0 then call('PUBLISH', ARGV[6], ARGV[7]) end
+if frames > 0 then call('SPUBLISH', ARGV[6], ARGV[7]) end
 return 1

@@ -1,4 +1,4 @@
-"""Following the event log: a blocking read on connections of its own, so that nobody else waits."""
+"""Following the event log: a look at its streams every moment, so that nobody waits for a read that blocks."""
 
 from __future__ import annotations
 
@@ -6,66 +6,59 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as Unreachable
-from redis.exceptions import TimeoutError as TooLate
+import hiredis
 
 from handrail.counts import Counts
+from handrail.store.keys import BUCKET_KEYS
+from handrail.store.nodes import Nodes
 from handrail.store.parsing import parse_line
+from handrail.store.pipeline import pack
 from handrail.store.protocol import StoreDown
 
 AT_ONCE = 4_000  # lines read in one go, over all streams
+POLL = 0.1  # seconds between two looks
+AWAY = 0.5  # and while the store is away
 
-Entry = tuple[bytes, dict[bytes, bytes]]  # id and fields
 
-
-class Journal:
-    """Lines that cannot be read are passed over and counted."""
-
-    def __init__(self, url: str, counts: Counts) -> None:
-        self._url = url
-        self._counts = counts
-        self._redis: Redis | None = None
-
-    async def follow(
-        self, keys: Sequence[bytes], user: str | None, start_ms: int, *, live: bool
-    ) -> AsyncIterator[dict[str, Any]]:
-        """The lines of these streams since `start_ms`, in the order of each stream, of one user or of all. With `live`
-        it goes on with what comes, and waits while Redis is away; else it ends, or raises StoreDown."""
-        name = None if user is None else user.encode()
-        last = dict.fromkeys(keys, b"0-0")
-        while True:
-            try:
-                found = await self._read(last, live=live)
-            except (Unreachable, TooLate) as fault:
-                if not live:
-                    raise StoreDown from fault
-                await asyncio.sleep(0.5)
-                continue
-            for key, entries in found:
-                last[key] = entries[-1][0]
+async def follow(
+    nodes: Nodes, buckets: Sequence[int], user: str | None, start_ms: int, *, live: bool, counts: Counts
+) -> AsyncIterator[dict[str, Any]]:
+    """The lines of these buckets since `start_ms`, in the order of each bucket, of one user or of all. With `live` it
+    goes on with what comes, and waits while the store is away; else it ends, or raises StoreDown. Lines that cannot be
+    read are passed over and counted."""
+    name = None if user is None else user.encode()
+    last = dict.fromkeys(buckets, b"0-0")
+    while True:
+        found = False
+        try:
+            async for bucket, entries in _read(nodes, last, whole=not live):
+                found = True
+                last[bucket] = entries[-1][0]
                 for _, fields in entries:
-                    entry = parse_line(fields)
+                    entry = parse_line(dict(zip(fields[::2], fields[1::2], strict=False)))
                     if entry is None:
-                        self._counts.add("unreadable.line")
+                        counts.add("unreadable.line")
                     elif name in (None, entry.user) and entry.at >= start_ms:
                         yield entry.line
-            if not found and not live:
+        except StoreDown:
+            if not live:
+                raise
+            await asyncio.sleep(AWAY)
+        if not found:
+            if not live:
                 return
+            await asyncio.sleep(POLL)
 
-    async def _read(self, last: dict[bytes, bytes], *, live: bool) -> list[tuple[bytes, list[Entry]]]:
-        """What follows the `last` ids; with `live` it is waited for a second."""
-        if self._redis is None:
-            self._redis = Redis.from_url(
-                self._url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=5, socket_connect_timeout=1
-            )
-        count = max(1, AT_ONCE // len(last))
-        streams: dict[Any, Any] = {**last}
-        reply: Any = await self._redis.xread(streams, count=count, block=1_000 if live else None)
-        return reply or []
 
-    async def close(self) -> None:
-        if self._redis is not None:
-            await self._redis.aclose()
+async def _read(nodes: Nodes, last: dict[int, bytes], *, whole: bool) -> AsyncIterator[tuple[int, Any]]:
+    """(bucket, entries that follow the last), of those that have any."""
+    count = max(1, AT_ONCE // len(last))
+
+    def packed(part: Sequence[int]) -> bytes:
+        reads = (("XRANGE", BUCKET_KEYS[bucket].log, b"(" + last[bucket], "+", "COUNT", count) for bucket in part)
+        return b"".join(map(pack, reads))
+
+    async for bucket, reply in nodes.sweep(tuple(last), packed, whole=whole):
+        if isinstance(reply, hiredis.ReplyError):
+            raise StoreDown(f"the event log cannot be read: {reply}")
+        yield bucket, reply

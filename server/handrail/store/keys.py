@@ -63,5 +63,6 @@ def ticket_key(ticket: str) -> bytes:
     return f"hr:{{b{int.from_bytes(digest[:2]) % BUCKETS:04d}}}:k:{digest.hex()}".encode()
 
 
-def enlisted_key(node: str) -> bytes:
-    return f"hr:{{nodes}}:n:{node}".encode()
+def enlisted_key(node: str, bucket: int) -> bytes:
+    """The set of users of a bucket that a process may hold connections of: who can be reached can be enlisted."""
+    return f"hr:{{b{bucket:04d}}}:n:{node}".encode()

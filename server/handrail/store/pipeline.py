@@ -31,15 +31,23 @@ from handrail.store.protocol import BreakerOpen, StoreDown
 PASSING = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "NOREPLICAS")
 LATE = 0.05  # a loop that was itself held up gets this long to read what has arrived before a deadline counts as missed
 # Of these, the ones that say that another server should be asked, or this one later and anew.
-ELSEWHERE = ("LOADING", "MASTERDOWN", "READONLY")
-BACKOFF = (0.05, 1.0)
+USELESS = ("LOADING", "MASTERDOWN", "READONLY")
 BREAK_AFTER = (2, 1.0)  # failures in a row, and seconds since the first of them
 INCOMPLETE = object()
 
 Hear = Callable[[bytes, bytes], None]
+Lapse = Callable[[bytes], None]
 Ask = Callable[[tuple[Any, ...]], Awaitable[Any]]
 Greet = Callable[[Ask], Awaitable[bool]]
 pack = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
+
+
+class NotNow(StoreDown):
+    """The server answered that it does not carry the command out for now: it was certainly not run."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(f"the store answered: {answer}")
+        self.answer = answer
 
 
 class Waiter:
@@ -88,15 +96,15 @@ class Waiter:
 def fault(reply: hiredis.ReplyError) -> Exception:
     """What an error reply means: StoreDown when it may pass, else the reply itself."""
     text = str(reply)
-    return StoreDown(f"the store answered: {text}") if text.startswith(PASSING) else reply
+    return NotNow(text) if text.startswith(PASSING) else reply
 
 
 class Wire(asyncio.Protocol):
     """The connection itself: bytes in, replies to those who wait, in order."""
 
-    def __init__(self, hear: Hear, lost: Callable[[Wire, str], None]) -> None:
+    def __init__(self, hear: Hear, lapse: Lapse, lost: Callable[[Wire, str], None]) -> None:
         self.waiting: deque[Waiter] = deque()
-        self._hear = hear
+        self._hear, self._lapse = hear, lapse
         self._lost = lost
         self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
         self._transport: asyncio.Transport | None = None
@@ -127,13 +135,14 @@ class Wire(asyncio.Protocol):
             self.drop(f"the store answered: {self._useless}")
 
     def _take(self, reply: Any) -> None:
-        if type(reply) is hiredis.PushNotification and reply[0] == b"message":
-            self._hear(reply[1], reply[2])
+        if type(reply) is hiredis.PushNotification and reply[0] in (b"smessage", b"sunsubscribe"):
+            # Nobody here ever asks to be unsubscribed: it is the server's word that the channel has moved away.
+            self._hear(reply[1], reply[2]) if reply[0] == b"smessage" else self._lapse(reply[1])
         elif not self.waiting:
             self.drop("the store answered what nobody asked")
-        elif self.waiting[0].take(reply):  # confirmations of (un)subscribing are pushes too, in their place
+        elif self.waiting[0].take(reply):  # confirmations of subscribing are pushes too, in their place
             self.waiting.popleft()
-        if type(reply) is hiredis.ReplyError and str(reply).startswith(ELSEWHERE):
+        if type(reply) is hiredis.ReplyError and str(reply).startswith(USELESS):
             self._useless = str(reply)
 
     def drop(self, reason: str) -> None:
@@ -149,9 +158,10 @@ class Wire(asyncio.Protocol):
 
 
 class Pipeline:
-    """`hear` is given (channel, payload) of each published message; `opened` is called after each greeting, before
-    anything else leaves; `closed` when an open connection was lost. `greet` may ask further things of a server before;
-    where it returns True, what has waited for the connection was meant for other data and fails."""
+    """`hear` is given (channel, payload) of each message of a sharded channel, `lapse` a channel that has moved away
+    from this server; `opened` is called after each greeting, before anything else leaves; `closed` when an open
+    connection was lost. `greet` may ask further things of a server before; where it returns True, what has waited for
+    the connection was meant for other data and fails."""
 
     def __init__(
         self,
@@ -159,6 +169,7 @@ class Pipeline:
         *,
         deadline: float = 1.0,
         hear: Hear = lambda channel, payload: None,
+        lapse: Lapse = lambda channel: None,
         opened: Callable[[], None] = lambda: None,
         closed: Callable[[], None] = lambda: None,
         greet: Greet | None = None,
@@ -166,7 +177,7 @@ class Pipeline:
         self.address = address
         self.server: dict[bytes, Any] = {}  # what the server said of itself
         self._deadline = deadline
-        self._hear, self._opened, self._closed_hook, self._greet = hear, opened, closed, greet
+        self._hear, self._lapse, self._opened, self._closed_hook, self._greet = hear, lapse, opened, closed, greet
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -180,12 +191,17 @@ class Pipeline:
         self._failing_since = 0.0
         self._not_before = 0.0
         self._again: asyncio.TimerHandle | None = None
-        self._reason = ""
+        self.reason = ""  # why it is down
         self._shut = False
 
     @property
     def is_open(self) -> bool:
         return self._wire is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody waits for anything, a connection included."""
+        return self._connecting is None and not self._queue and not (self._wire is not None and self._wire.waiting)
 
     def send(self, *parts: Any) -> asyncio.Future[Any]:
         """One command; the future ends in its reply, StoreDown, or hiredis.ReplyError."""
@@ -204,6 +220,11 @@ class Pipeline:
         """One command whose reply nobody needs."""
         self._enqueue(pack(parts), Waiter(None, self._loop.time() + self._deadline))
 
+    def knock(self) -> None:
+        """Connect, unless that is done or it is too soon; nobody waits for it."""
+        if self._wire is None:
+            self._wake()
+
     def confirm(self, *parts: Any) -> asyncio.Future[Any]:
         """A command that leaves right behind what was sent just before it, on the same connection: once for all who ask
         for it until then."""
@@ -212,7 +233,7 @@ class Pipeline:
             waiter = Waiter(future, self._loop.time() + self._deadline)
             future.add_done_callback(_observe)
             if not self._queue:  # what it belongs to was not taken
-                waiter.fail(self._reason)
+                waiter.fail(self.reason)
                 return future
             self._last = (pack(parts), waiter)
         assert self._last[1].future is not None
@@ -237,7 +258,7 @@ class Pipeline:
 
     def _enqueue(self, packed: bytes, waiter: Waiter) -> None:
         if self._wire is None and (self._is_broken() or not self._wake()):
-            waiter.fail(self._reason, BreakerOpen if self._is_broken() else StoreDown)
+            waiter.fail(self.reason, BreakerOpen if self._is_broken() else StoreDown)
             return
         self._buffer.append(packed)
         self._queue.append(waiter)
@@ -326,13 +347,14 @@ class Pipeline:
         return True
 
     async def _connect(self) -> None:
-        wire = Wire(self._hear, self._lost)
+        wire = Wire(self._hear, self._lapse, self._lost)
         try:
             async with asyncio.timeout(self._deadline):
                 await self.address.dial(wire)
                 for command in self.address.greeting():
                     reply = await self._ask(wire, command)
                     self.server = reply if isinstance(reply, dict) else self.server
+                self._refuse_replica()
                 if self._greet is not None and await self._greet(partial(self._ask, wire)):
                     self._fail_queue("the store's data are not those it had")
         except asyncio.CancelledError:
@@ -346,6 +368,11 @@ class Pipeline:
                 self._open(wire)
             else:
                 self._failed(wire, f"{self.address.shown} hung up")
+
+    def _refuse_replica(self) -> None:
+        """Only nodes of a cluster may be replicas: they know where everything is."""
+        if self.server.get(b"role", b"master") != b"master" and self.server.get(b"mode") != b"cluster":
+            raise StoreDown("it is a replica, which takes no writes")
 
     def _ask(self, wire: Wire, command: tuple[Any, ...]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -368,8 +395,9 @@ class Pipeline:
     def _failed(self, wire: Wire, reason: str) -> None:
         self._connecting = None
         self._count_failure()
-        self._reason = reason
-        pause = min(BACKOFF[1], BACKOFF[0] * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)
+        self.reason = reason
+        least, most = self.address.backoff
+        pause = min(most, least * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)
         self._not_before = self._loop.time() + pause
         wire.drop(reason)
         self._fail_queue(reason)
@@ -379,7 +407,7 @@ class Pipeline:
         if wire is not self._wire:  # a connection attempt; its failure is handled where it is made
             return
         self._wire = None
-        self._reason = reason
+        self.reason = reason
         self._fail_queue(reason)
         if not self._shut:
             self._closed_hook()

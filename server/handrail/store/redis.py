@@ -1,11 +1,9 @@
-"""The store in Redis or Valkey."""
+"""The store in Redis or Valkey: one server, one that Sentinels watch, or a cluster."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any, Self
 
@@ -15,14 +13,13 @@ import structlog
 
 from handrail.core.state import State
 from handrail.counts import Counts
-from handrail.store.address import Address
-from handrail.store.journal import Journal
+from handrail.store import journal
+from handrail.store.bells import Bells
 from handrail.store.keys import (
     ALIVE,
     BUCKET_COUNT,
     BUCKET_KEYS,
     BUCKETS,
-    LINEAGE,
     QUARANTINE,
     REVOKED,
     bucket_of,
@@ -30,10 +27,12 @@ from handrail.store.keys import (
     ticket_key,
     user_keys,
 )
-from handrail.store.lineage import Lineage, trace_lineage
-from handrail.store.packing import pack_commit, pack_job, read_bell, read_job, read_state
+from handrail.store.lineage import Lineages
+from handrail.store.masters import COMMON, Masters
+from handrail.store.nodes import Nodes, Send
+from handrail.store.packing import pack_commit, pack_job, read_job, read_state
 from handrail.store.parsing import LARGEST, parse_due, parse_messages
-from handrail.store.pipeline import Ask, Pipeline, pack
+from handrail.store.pipeline import Pipeline, pack
 from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, Quarantined, StoreDown, StoreUnusable
 from handrail.store.scripts import (
     CLAIM,
@@ -44,18 +43,21 @@ from handrail.store.scripts import (
     RETRY,
     REVOKED_FOR,
     REVOKED_MAX,
-    SCRIPTS,
     TIMERS,
     Script,
     Sweep,
 )
 
 OLDEST = 7  # major version of Redis; Valkey began at 7
-PART = 128  # buckets of a sweep that are read without letting others have a turn
+WANTED = {
+    "maxmemory-policy": (b"noeviction", "the store may evict users when its memory is full"),
+    "appendonly": (b"yes", "the store loses its data when it stops"),
+}
+WANTED_OF_CLUSTER = {
+    "cluster-require-full-coverage": (b"no", "the whole cluster stops while one of its masters is away"),
+}
 PULSE = 1.0  # seconds between signs of life
 WAIT_MS = 200  # how long a replica may take to have a write, where acknowledgements wait for one
-
-Send = Callable[..., Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
 _quarantined = msgspec.msgpack.Decoder(Quarantined)
@@ -63,7 +65,7 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class RedisStore:
-    """See `Store`. Made by `connect`; one connection for all but `follow`, which has its own.
+    """See `Store`. Made by `connect`; one connection to each server that holds data.
 
     Raises StoreDown when Redis cannot be reached, CorruptState when a key holds what Handrail does not write.
     """
@@ -71,22 +73,13 @@ class RedisStore:
     def __init__(self, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> None:
         self._loop = asyncio.get_running_loop()
         self._ack = ack
-        self._lineage = Lineage("", 0, None)
-        self._pipeline = Pipeline(
-            Address(url),
-            deadline=deadline,
-            hear=self._ring,
-            opened=self._opened,
-            closed=self._lost,
-            greet=self._trace,
-        )
-        self._listened: Counter[int] = Counter()
-        self._hearers: list[Callable[[Bell], None]] = []
-        self._reopened: list[Callable[[], None]] = []
-        self._was_open = False
-        self._pulse: asyncio.TimerHandle | None = None
+        self._lineages = Lineages(ack)
         self.counts = Counts()
-        self._journal = Journal(url, self.counts)
+        self._bells = Bells(self.counts)
+        self._masters = Masters(url, self._bells, deadline=deadline, greet=self._lineages.trace)
+        self._bells.masters = self._masters
+        self._nodes = Nodes(self._masters, deadline=deadline)
+        self._pulse: asyncio.TimerHandle | None = None
 
     @classmethod
     async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> Self:
@@ -98,6 +91,7 @@ class RedisStore:
         """
         store = cls(url, deadline=deadline, ack=ack)
         try:
+            await store._masters.connect()
             await store._examine()
         except BaseException:
             await store.close()
@@ -110,8 +104,8 @@ class RedisStore:
     async def load(self, user: str) -> State | None:
         keys = user_keys(user)
         # The state before its ids: a commit between the two then shows as an id too many, which is a true one.
-        both = self._pipeline.send_many(pack(("GET", keys.state)) + pack(("ZRANGE", keys.seen, 0, -1, "WITHSCORES")), 2)
-        blob, seen = await both
+        reads = ("GET", keys.state), ("ZRANGE", keys.seen, 0, -1, "WITHSCORES")
+        blob, seen = await self._nodes.read(keys.state, *reads)
         if blob is None:
             return None
         for reply in (blob, seen):
@@ -121,20 +115,11 @@ class RedisStore:
 
     async def commit(self, commit: Commit) -> bool:
         keys, arguments = pack_commit(commit)
-        return bool(await self._run(COMMIT, keys, arguments, self._send_confirmed if self.confirms else None))
+        return bool(await self._run(COMMIT, keys, arguments, send_confirmed if self.confirms else Pipeline.send))
 
     @property
     def confirms(self) -> bool:
         return self._ack == "replicated"
-
-    async def _send_confirmed(self, *command: Any) -> Any:
-        """A write, answered when a replica has it, too; those that leave together wait together."""
-        both = self._pipeline.send(*command), self._pipeline.confirm("WAIT", 1, WAIT_MS)
-        await asyncio.wait(both)
-        written = both[0].result()
-        if written and not both[1].result():
-            raise StoreDown(f"no replica had the write within {WAIT_MS} ms")
-        return written
 
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         key = user_keys(user).outbox
@@ -156,18 +141,14 @@ class RedisStore:
     async def _sweep(
         self, sweep: Sweep, before: int, limit: int, buckets: Sequence[int] | None = None
     ) -> AsyncIterator[tuple[int, list[tuple[bytes, float]]]]:
-        """(bucket, its members due by then) in one write; a bucket that cannot be read is passed over."""
+        """(bucket, its members due by then) in one write a server; a bucket that cannot be read is passed over."""
         asked = range(BUCKETS) if buckets is None else buckets
-        parts = [asked[start : start + PART] for start in range(0, len(asked), PART)]
-        answers = [self._pipeline.send_many(sweep.packed(part, before, limit), len(part)) for part in parts]
-        for part, replies in zip(parts, await asyncio.gather(*answers), strict=True):
-            for bucket, reply in zip(part, replies, strict=True):
-                if isinstance(reply, hiredis.ReplyError):
-                    self.counts.add("unreadable.bucket")
-                    log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
-                elif reply:
-                    yield bucket, reply
-            await asyncio.sleep(0)  # a hundred thousand at once must not hold up everybody else
+        async for bucket, reply in self._nodes.sweep(asked, lambda part: sweep.packed(part, before, limit)):
+            if isinstance(reply, hiredis.ReplyError):
+                self.counts.add("unreadable.bucket")
+                log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
+            else:
+                yield bucket, reply
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 
@@ -177,7 +158,12 @@ class RedisStore:
         for _, bucket, job in sorted(ready)[:limit]:
             wanted.setdefault(bucket, []).append(job)
         claims = [self._claim(bucket, ids, now, lease) for bucket, ids in wanted.items()]
-        jobs = [job for claimed in await asyncio.gather(*claims) for job in claimed]
+        jobs: list[Job] = []
+        for claimed in await asyncio.gather(*claims, return_exceptions=True):
+            if isinstance(claimed, list):
+                jobs += claimed
+            elif not isinstance(claimed, StoreDown):  # those of one server that is away wait, as others' do not
+                raise claimed
         return sorted(jobs, key=lambda job: job.due)
 
     async def _claim(self, bucket: int, ids: list[bytes], now: int, lease: int) -> list[Job]:
@@ -211,21 +197,32 @@ class RedisStore:
         return {node.decode("utf-8", "replace"): int(at) for node, at in listed if abs(at) < LARGEST}
 
     async def enlist(self, node: str, user: str) -> None:
-        key = enlisted_key(node)
+        key = enlisted_key(node, bucket_of(user))
         await self._ask(key, "SADD", key, user)
 
     async def delist(self, node: str, user: str) -> None:
-        key = enlisted_key(node)
+        key = enlisted_key(node, bucket_of(user))
         await self._ask(key, "SREM", key, user)
 
     async def enlisted(self, node: str) -> list[str]:
-        key = enlisted_key(node)
-        return sorted(user.decode("utf-8", "replace") for user in await self._ask(key, "SMEMBERS", key))
+        found = [users async for users in self._of_every_bucket("SMEMBERS", node)]
+        return sorted(user.decode("utf-8", "replace") for users in found for user in users)
 
     async def forget_node(self, node: str) -> None:
-        key = enlisted_key(node)
-        await self._ask(key, "DEL", key)  # first: a node that is still listed is looked at again
-        await self._ask(ALIVE, "ZREM", ALIVE, node)
+        async for _ in self._of_every_bucket("DEL", node):
+            pass
+        await self._ask(ALIVE, "ZREM", ALIVE, node)  # last: a node that is still listed is looked at again
+
+    async def _of_every_bucket(self, command: str, node: str) -> AsyncIterator[Any]:
+        """The replies to this command on the set of users of every bucket. Raises StoreDown if any is missing."""
+
+        def packed(part: Sequence[int]) -> bytes:
+            return b"".join(pack((command, enlisted_key(node, bucket))) for bucket in part)
+
+        async for bucket, reply in self._nodes.sweep(range(BUCKETS), packed, whole=True):
+            if isinstance(reply, hiredis.ReplyError):
+                raise fault(reply, enlisted_key(node, bucket))
+            yield reply
 
     # --- who may come in ------------------------------------------------------------------------------------------
 
@@ -249,84 +246,35 @@ class RedisStore:
     # --- bells ----------------------------------------------------------------------------------------------------
 
     def listen(self, user: str) -> None:
-        bucket = bucket_of(user)
-        self._listened[bucket] += 1
-        if self._listened[bucket] == 1 and self._pipeline.is_open:
-            self._pipeline.post("SUBSCRIBE", BUCKET_KEYS[bucket].bell)
+        self._bells.listen(user)
 
     def unlisten(self, user: str) -> None:
-        bucket = bucket_of(user)
-        self._listened[bucket] -= 1
-        if self._listened[bucket] <= 0:
-            del self._listened[bucket]
-            if self._pipeline.is_open:
-                self._pipeline.post("UNSUBSCRIBE", BUCKET_KEYS[bucket].bell)
+        self._bells.unlisten(user)
 
     def on_bell(self, hear: Callable[[Bell], None]) -> None:
-        self._hearers.append(hear)
+        self._bells.on_bell(hear)
 
     def on_reconnect(self, hear: Callable[[], None]) -> None:
-        self._reopened.append(hear)
-
-    def _ring(self, channel: bytes, payload: bytes) -> None:
-        try:
-            bell = read_bell(payload)
-        except (ValueError, msgspec.MsgspecError):
-            self.counts.add("unreadable.bell")
-            log.warning("a bell cannot be read", channel=channel)
-            return
-        for hear in self._hearers:
-            self._loop.call_soon(hear, bell)  # not here: what a hearer does wrong must not end the connection
-
-    def _opened(self) -> None:
-        for bucket in self._listened:
-            self._pipeline.post("SUBSCRIBE", BUCKET_KEYS[bucket].bell)
-        if self._was_open:
-            log.info("the store is back", store=self._pipeline.address.shown)
-            for hear in self._reopened:
-                self._loop.call_soon(hear)
-        self._was_open = True
-
-    def _lost(self) -> None:
-        log.warning("the connection to the store was lost", store=self._pipeline.address.shown)
+        self._bells.on_reconnect(hear)
 
     # --- which data these are -------------------------------------------------------------------------------------
 
     def lineage(self, user: str) -> str:
-        return self._lineage.name
-
-    async def _trace(self, ask: Ask) -> bool:
-        """Learn the lineage of the server that is being greeted; True when it is another than before."""
-        before, self._lineage = self._lineage, await trace_lineage(ask, LINEAGE)
-        if self._was_open and self._ack == "durable" and not self._lineage.durable:
-            raise StoreDown("acknowledgements are to be durable, and it answers before it writes to disk")
-        if before.name in ("", self._lineage.name):
-            return False
-        shown, kept = self._pipeline.address.shown, self._lineage.name.startswith(before.name.partition(".")[0])
-        if kept:
-            log.warning("the store may have lost what was written last; users get a new epoch", store=shown)
-        else:
-            log.error("the store is not the one it was, or lost its data; users get a new epoch", store=shown)
-        return True
+        return self._lineages.of(self._masters.owner(bucket_of(user)))
 
     def _beat(self) -> None:
         """Notice a dead connection though nobody asks anything, and data that were taken away under a living one."""
         self._pulse = self._loop.call_later(PULSE, self._beat)
-        if self._listened or self._pipeline.is_open:
-            known = self._lineage.name
-            self._pipeline.send("GET", LINEAGE).add_done_callback(partial(self._compare, known))
-
-    def _compare(self, known: str, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() or future.exception() is not None or self._lineage.name != known:
-            return
-        if future.result() != known.encode():
-            self._pipeline.drop("the store's data are not those it had")
+        for pipeline in self._masters.servers:
+            if self._bells or pipeline.is_open:
+                self._lineages.check(pipeline)
+        self._bells.settle()
 
     # --- the event log --------------------------------------------------------------------------------------------
 
     def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
-        buckets = BUCKET_KEYS if user is None else (BUCKET_KEYS[bucket_of(user)],)
-        return self._journal.follow([bucket.log for bucket in buckets], user, start_ms, live=live)
+        buckets = range(BUCKETS) if user is None else (bucket_of(user),)
+        return journal.follow(self._nodes, buckets, user, start_ms, live=live, counts=self.counts)
 
     # --- what was set aside ---------------------------------------------------------------------------------------
 
@@ -345,79 +293,89 @@ class RedisStore:
     # --- the connection -------------------------------------------------------------------------------------------
 
     async def time(self) -> int:
-        seconds, micros = await self._pipeline.send("TIME")
+        seconds, micros = await self._ask(ALIVE, "TIME")
         return int(seconds) * 1_000 + int(micros) // 1_000
 
     async def ping(self) -> float:
+        """Of the slowest server; one of several may be away."""
         start = perf_counter()  # the loop's own clock counts whole milliseconds
-        await self._pipeline.send("PING")
+        asked = [pipeline.send("PING") for pipeline in self._masters.reachable(range(COMMON + 1))]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        faults = [answer for answer in answers if isinstance(answer, BaseException)]
+        if len(faults) == len(answers):
+            raise faults[0]
         return perf_counter() - start
 
     async def close(self) -> None:
         if self._pulse is not None:
             self._pulse.cancel()
-        self._pipeline.shut()
-        await self._journal.close()
+        self._masters.shut()
 
     async def _examine(self) -> None:
         await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX")
         count = await self._ask(BUCKET_COUNT, "GET", BUCKET_COUNT)
-        shown, server = self._pipeline.address.shown, self._pipeline.server
-        version = server.get(b"version", b"0").decode()
-        if int(version.partition(".")[0]) < OLDEST:
-            raise StoreUnusable(f"{shown} is Redis {version}; Handrail needs Redis {OLDEST} or newer, or Valkey")
         if count != b"%d" % BUCKETS:
+            shown = self._masters.owner(COMMON).address.shown
             raise StoreUnusable(
                 f"{shown} is laid out in {count.decode('utf-8', 'replace')} buckets and this version of Handrail uses "
                 f"{BUCKETS}: use the version that wrote it, or another database"
             )
-        for script in SCRIPTS:
-            await self._pipeline.send("SCRIPT", "LOAD", script.source)
-        self._examine_ack()
-        await self._warn_of_loss()
-
-    def _examine_ack(self) -> None:
-        shown = self._pipeline.address.shown
-        if self._ack == "durable" and not self._lineage.durable:
-            what = "hides its settings" if self._lineage.durable is None else "answers before it writes to disk"
-            mend = "set `appendonly yes` and `appendfsync always` there"
-            raise StoreUnusable(f"acknowledgements are to be durable (HANDRAIL_ACK), and {shown} {what}: {mend}")
-        if self._ack == "replicated" and not self._lineage.replicas:
-            log.warning("no replica is connected, and nothing is acknowledged without one (HANDRAIL_ACK)", store=shown)
-
-    async def _warn_of_loss(self) -> None:
-        """Say so where the server is set up to forget; a server that hides its settings is taken as it is."""
-        try:
-            settings = await self._pipeline.send("CONFIG", "GET", "maxmemory-policy", "appendonly")
-        except hiredis.ReplyError:
-            return
-        shown = self._pipeline.address.shown
-        if settings.get(b"maxmemory-policy", b"noeviction") != b"noeviction":
-            log.warning(
-                "the store may evict users when its memory is full; set maxmemory-policy noeviction", store=shown
-            )
-        if settings.get(b"appendonly", b"yes") != b"yes":
-            log.warning("the store loses its data when it stops; set appendonly yes", store=shown)
+        for examined in await asyncio.gather(*map(examine, self._masters.servers), return_exceptions=True):
+            if isinstance(examined, StoreDown):  # it is known by now that the store answers
+                log.warning("a part of the store is away", reason=str(examined))
+            elif examined is not None:
+                raise examined
+        for server in self._masters.servers:
+            self._lineages.examine(server)
 
     async def _ask(self, key: bytes, *command: Any) -> Any:
         try:
-            return await self._pipeline.send(*command)
+            return await self._nodes.send(key, *command)
         except hiredis.ReplyError as error:
             raise fault(error, key) from None
 
     async def _run(
-        self, script: Script, keys: tuple[bytes, ...], arguments: Iterable[Any], send: Send | None = None
+        self, script: Script, keys: tuple[bytes, ...], arguments: Iterable[Any], send: Send = Pipeline.send
     ) -> Any:
-        """Run a script by its hash; when the server has forgotten it, nothing has run, and it is told once more."""
-        send = send or self._pipeline.send
-        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        for known in (True, False):
+        """Run a script by its hash; when the server does not know it, nothing has run, and it is sent in full."""
+        command = (len(keys), *keys, *arguments)
+        for name in (("EVALSHA", script.sha), ("EVAL", script.source)):
             try:
-                return await send(*command)
+                return await self._nodes.send(keys[0], *name, *command, send=send)
             except hiredis.ReplyError as error:
-                if not known or not str(error).startswith("NOSCRIPT"):
+                if name[0] == "EVAL" or not str(error).startswith("NOSCRIPT"):
                     raise fault(error, keys[0]) from None
-            await self._pipeline.send("SCRIPT", "LOAD", script.source)
+
+
+async def send_confirmed(server: Pipeline, *command: Any) -> Any:
+    """A write, answered when a replica has it, too; those that leave together wait together."""
+    both = server.send(*command), server.confirm("WAIT", 1, WAIT_MS)
+    await asyncio.wait(both)
+    written = both[0].result()
+    if written and not both[1].result():
+        raise StoreDown(f"no replica had the write within {WAIT_MS} ms")
+    return written
+
+
+async def examine(server: Pipeline) -> None:
+    """See that one server is one we can use. Raises StoreUnusable, StoreDown."""
+    await server.send("PING")  # what it said of itself is known once it is connected
+    shown, version = server.address.shown, server.server.get(b"version", b"0").decode()
+    if int(version.partition(".")[0]) < OLDEST:
+        raise StoreUnusable(f"{shown} is Redis {version}; Handrail needs Redis {OLDEST} or newer, or Valkey")
+    await warn_of_loss(server)
+
+
+async def warn_of_loss(server: Pipeline) -> None:
+    """Say so where a server is set up to forget; one that hides its settings is taken as it is."""
+    asked = WANTED | (WANTED_OF_CLUSTER if server.server.get(b"mode") == b"cluster" else {})
+    try:
+        settings = await server.send("CONFIG", "GET", *asked)
+    except hiredis.ReplyError:
+        return
+    for name, (wanted, what) in asked.items():
+        if settings.get(name.encode(), wanted) != wanted:
+            log.warning(f"{what}; set {name} {wanted.decode()}", store=server.address.shown)
 
 
 def fault(error: hiredis.ReplyError, key: bytes) -> Exception:

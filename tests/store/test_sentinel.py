@@ -1,0 +1,40 @@
+"""A server that Sentinels watch; what a failover costs is in tests/faults."""
+
+from __future__ import annotations
+
+import pytest
+from turns import turn
+
+from clusters import Watched
+from handrail.store import RedisStore, StoreDown, StoreUnusable
+
+
+async def test_the_sentinels_say_where_the_master_is(watched_pair: Watched) -> None:
+    dead_first = watched_pair.url.replace("://", "://127.0.0.1:1,")
+    for number, url in enumerate((watched_pair.url, dead_first, f"{watched_pair.url}/3"), 1):
+        store = await RedisStore.connect(url)
+        assert await store.commit(turn(f"ana{number}"))
+        await store.close()
+    assert watched_pair.master.ask("DBSIZE") == 4  # two users, the number of buckets, the lineage
+    assert "db3:keys=3" in watched_pair.master.ask("INFO", "keyspace")
+
+
+async def test_a_name_that_no_sentinel_watches(watched_pair: Watched) -> None:
+    with pytest.raises(StoreDown, match="no Sentinel names a master of 'foot'"):
+        await RedisStore.connect(watched_pair.url.replace("/hand", "/foot"))
+
+
+async def test_sentinels_that_are_all_away() -> None:
+    with pytest.raises(StoreDown, match=r"redis\+sentinel://127\.0\.0\.1:1/hand/0 cannot be reached"):
+        await RedisStore.connect("redis+sentinel://127.0.0.1:1/hand")
+
+
+async def test_a_sentinel_is_no_store(watched_pair: Watched) -> None:
+    with pytest.raises(StoreUnusable, match=r"is a Sentinel: write redis\+sentinel://host:port/SERVICE"):
+        await RedisStore.connect(f"redis://{watched_pair.sentinels[0].place}")
+
+
+async def test_a_replica_is_not_written_to(watched_pair: Watched) -> None:
+    replica = next(server for server in watched_pair.servers if server is not watched_pair.master)
+    with pytest.raises(StoreDown, match="it is a replica, which takes no writes"):
+        await RedisStore.connect(f"redis://{replica.place}")
