@@ -169,7 +169,7 @@ async def test_a_user_is_found_at_every_step_of_a_move(cluster: Cluster, store: 
 
     await asyncio.to_thread(cluster.move, slot_of("ana"), pause=look)
     assert len(found) == 6  # before, and after each of its keys
-    assert found == [(1, {"a": NOW}, [(1, b'{"offset":1}')])] * 6
+    assert found == [(1, {"a": NOW}, [(1, b'{"type":"content","offset":1}')])] * 6
     for each in (other, store):
         assert await each.due(NOW) == [(NOW, "ana")]
         assert len([line async for line in each.follow(None, 0, live=False)]) == 1
