@@ -9,12 +9,16 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import settings
 
 from clusters import Cluster, Watched, clustered, watched
 from handrail.store import Embedded, MemoryStore, RedisStore, Store, launch
 from handrail.store.embedded import ask
 from nodes import Clock, Node, Start, run_node
 from servers import GREET, Serve, served
+
+settings.register_profile("handrail", deadline=None)  # the machine may have other things to do: nothing here is timed
+settings.load_profile("handrail")
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import ClientConnection
 
-from handrail.app import wall_clock
 from handrail.core.events import Track
 from handrail.runner import Runner, TooManyConflicts
 from handrail.store import RedisStore, Store, StoreDown
+from handrail.timekeeping import wall_clock
 from nodes import Node, hear, run_node
 
 PACE = 0.02  # seconds between a user's acknowledged event and the next

@@ -12,12 +12,14 @@ import msgspec
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
+from handrail import edge
 from handrail.core.program import Program
 from handrail.core.rules import load
+from handrail.edge.sockets import harden
 from handrail.identity import Identity
+from handrail.limits import Limits
 from handrail.live.hub import STALL
 from handrail.live.live import Live
-from handrail.live.sockets import harden
 from handrail.runner import Runner
 from handrail.store import Store
 
@@ -93,10 +95,16 @@ class Node:
 
 @asynccontextmanager
 async def run_node(
-    store: Store, clock: Callable[[], int], name: str, *, gate: Identity | None = None, stall: float = STALL
+    store: Store,
+    clock: Callable[[], int],
+    name: str,
+    *,
+    gate: Identity | None = None,
+    stall: float = STALL,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Node]:
     runner = Runner(store, lambda _user: PROGRAM, clock, name)
-    live = Live(runner, gate or Identity(clock), stall=stall)
+    live = Live(runner, gate or Identity(clock), stall=stall, limits=limits)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await (live.websocket if scope["type"] == "websocket" else live.sse)(scope, receive, send)
@@ -106,10 +114,8 @@ async def run_node(
         app,
         lifespan="off",
         log_level="error",
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        ws_max_size=65_536,
         timeout_graceful_shutdown=3,
+        **edge.options(),
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))

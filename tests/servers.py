@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import httpx2
 import uvicorn
 
+from handrail import edge
 from handrail.app import Application, build
 from handrail.serving import address, bind
 from handrail.settings import Settings
@@ -46,7 +47,7 @@ async def served(store: Store, rules: Path, **given: Any) -> AsyncIterator[httpx
 
 @asynccontextmanager
 async def listening(application: Application, listener: socket.socket) -> AsyncIterator[str]:
-    config = uvicorn.Config(application, http="httptools", ws="websockets-sansio", log_config=None, lifespan="on")
+    config = uvicorn.Config(application, log_config=None, lifespan="on", **edge.options())
     server = uvicorn.Server(config)
     server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # signals are pytest's
     task = asyncio.create_task(_serve(server, listener))

@@ -13,18 +13,32 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or p
 # A part imports only parts of lower rank, and itself.
 RANK = {
     "core": 0,
+    "counts": 0,
+    "edge": 1,
     "store": 1,
     "settings": 1,
     "supervise": 1,
     "signals": 1,
     "surroundings": 1,
+    "tokens": 1,
+    "limits": 2,
     "identity": 2,
     "rulebook": 2,
-    "runner": 2,
 }
-RANK |= {"asking": 2, "ticker": 2, "profiles": 3}
-RANK |= {"web": 4, "live": 4, "outbound": 4, "app": 5, "recordings": 5}
-RANK |= {"serving": 6, "replaying": 6, "cli": 7, "__main__": 8}
+RANK |= {
+    "counts": 0,
+    "histogram": 0,
+    "lag": 1,
+    "logs": 1,
+    "suspects": 1,
+    "tally": 1,
+    "guard": 2,
+    "quarantine": 2,
+    "runner": 3,
+}
+RANK |= {"asking": 2, "ticker": 2, "timekeeping": 2, "tickets": 4, "profiles": 4}
+RANK |= {"web": 5, "live": 5, "outbound": 5, "app": 6, "recordings": 6}
+RANK |= {"serving": 7, "replaying": 7, "cli": 8, "__main__": 9}
 IMPURE = {
     "asyncio",
     "time",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -261,6 +262,25 @@ def test_it_stops_cleanly_with_streams_open_and_comes_back_with_its_data(start: 
     with urllib.request.urlopen(f"{url}/updates/sse?user_id=ann", timeout=10) as stream:
         welcome = json.loads([stream.readline() for _ in range(3)][2].removeprefix(b"data: "))
     assert [prompt["message"] for prompt in welcome["prompts"]] == ["hello"]
+
+
+@pytest.mark.parametrize(("proxies", "second"), [("127.0.0.1", 200), ("192.0.2.1", 429)])
+def test_an_address_is_believed_only_from_a_proxy_that_was_named(start: Start, proxies: str, second: int) -> None:
+    url = where(start(HANDRAIL_PROXIES=proxies, HANDRAIL_ADDRESS_CONNECTIONS="1"))
+
+    def open_stream(address: str) -> Any:
+        asked = urllib.request.Request(f"{url}/updates/sse?user_id=ann", headers={"X-Forwarded-For": address})
+        return urllib.request.urlopen(asked, timeout=10)
+
+    with open_stream("198.51.100.1") as first:
+        assert first.status == 200
+        try:
+            with open_stream("198.51.100.2") as stream:
+                status = stream.status
+        except urllib.error.HTTPError as refused:
+            status = refused.code
+            refused.close()
+    assert status == second
 
 
 def test_explain_asks_a_running_server(start: Start, folder: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from handrail.core import rules, scenarios, testfiles
+from handrail.identity import Identity
+from handrail.timekeeping import wall_clock
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "rules.md", ROOT / "README.md"]
@@ -44,6 +47,15 @@ def test_the_starter_rules_load_and_their_tests_pass() -> None:
     texts = {str(path.relative_to(ROOT)): path.read_text() for path in sorted((ROOT / "rules").glob("**/*.yaml"))}
     tests = {name: text for name, text in texts.items() if name.endswith(".test.yaml")}
     run_all({name: text for name, text in texts.items() if name not in tests}, tests, problems=2)
+
+
+def test_the_tokens_of_the_example_let_in() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "operating.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    secret = "a-secret-that-is-long-enough-for-tests"
+    caller = Identity(wall_clock, secret=secret).authenticate(names["make_token"]("ada", secret), None, None)
+    assert (caller.user, caller.known) == ("ada", True)
 
 
 def run_all(sources: dict[str, str], tests: dict[str, str], *, problems: int) -> None:

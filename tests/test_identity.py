@@ -10,7 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey, RSAKey
 
 from handrail.core.inputs import BadInput
-from handrail.identity import Caller, Identity, check_user
+from handrail.identity import Caller, Identity, check_standing, check_user
 
 NOW = 1_800_000_000
 SECRET = "a secret that is long enough to be one"
@@ -22,7 +22,12 @@ def clock() -> int:
 
 
 def token(secret: str = SECRET, **claims: object) -> str:
-    return jwt.encode({"alg": "HS256"}, {"sub": "ann", "exp": NOW + 60, **claims}, OctKey.import_key(secret))
+    said = {"sub": "ann", "iat": NOW - 5, "exp": NOW + 60, **claims}
+    return jwt.encode({"alg": "HS256"}, {name: each for name, each in said.items() if each is not ...}, _key(secret))
+
+
+def _key(secret: str) -> OctKey:
+    return OctKey.import_key(secret)
 
 
 def unsigned(**claims: object) -> str:
@@ -44,12 +49,14 @@ def test_without_a_key_the_user_is_believed_and_known_goes_before_anonymous() ->
 
 def test_a_good_token_names_the_user() -> None:
     gate = Identity(clock, secret=SECRET)
-    assert gate.authenticate(token(), None, "anon-1") == Caller("ann", True, "anon-1")
+    assert gate.authenticate(token(), None, "anon-1") == Caller(
+        "ann", True, "anon-1", (NOW - 5) * 1000, (NOW + 60) * 1000
+    )
 
 
 def test_a_token_says_that_its_user_is_an_anonymous_visitor() -> None:
     gate = Identity(clock, secret=SECRET)
-    assert gate.authenticate(token(anonymous=True), None, "anon-1") == Caller("ann", False)
+    assert gate.authenticate(token(anonymous=True), None, "anon-1")[:3] == Caller("ann", False)[:3]
     assert gate.authenticate(token(anonymous="yes"), None, None).known
 
 
@@ -64,8 +71,19 @@ def test_a_token_says_that_its_user_is_an_anonymous_visitor() -> None:
         "." * 9_000,
         unsigned(),
         token(OTHER),
-        token(exp=NOW - 61),
-        token(nbf=NOW + 61),
+        token(exp=NOW - 30),
+        token(exp=...),
+        token(exp=None),
+        token(exp=NOW + 3_631),
+        token(exp="soon"),
+        token(exp=True),
+        token(exp=float("nan")),
+        token(exp=float("inf")),
+        token(exp=-1),
+        token(nbf=NOW + 31),
+        token(nbf="now"),
+        token(iat=NOW + 31),
+        token(aud="somebody-else"),
         token(sub=None),
         token(sub=""),
         token(sub=7),
@@ -76,8 +94,72 @@ def test_a_token_says_that_its_user_is_an_anonymous_visitor() -> None:
 )
 def test_a_bad_token_lets_nobody_in(bad: str | None) -> None:
     with pytest.raises(BadInput) as caught:
-        Identity(clock, secret=SECRET).authenticate(bad, None, None)
-    assert caught.value.code in {"bad-token", "bad-user"}
+        Identity(clock, secret=SECRET, max_age=3_600_000).authenticate(bad, None, None)
+    assert caught.value.code in {"bad-token", "token-expired", "bad-user"}
+
+
+def test_a_token_may_be_a_little_off_and_as_long_as_was_set() -> None:
+    gate = Identity(clock, secret=SECRET, max_age=7_200_000)
+    for good in (token(exp=NOW - 29), token(exp=NOW + 7_230), token(nbf=NOW + 30), token(iat=NOW + 0.5)):
+        assert gate.authenticate(good, None, None).user == "ann"
+
+
+def test_a_token_may_say_no_more_than_who_it_is_for() -> None:
+    caller = Identity(clock, secret=SECRET).authenticate(token(iat=..., exp=...), None, None)
+    assert (caller.user, caller.expires) == ("ann", 0)
+    with pytest.raises(BadInput, match="revoked"):
+        check_standing(caller.issued, NOW * 1000)
+
+
+def test_a_token_that_does_not_say_when_it_was_issued_may_be_as_old_as_tokens_get() -> None:
+    gate = Identity(clock, secret=SECRET, max_age=600_000)
+    assert gate.authenticate(token(iat=...), None, None).issued == (NOW + 60 - 600) * 1000
+
+
+def test_a_token_is_for_the_audience_that_was_set() -> None:
+    gate = Identity(clock, secret=SECRET, audience="handrail")
+    assert gate.authenticate(token(aud="handrail"), None, None).user == "ann"
+    assert gate.authenticate(token(aud=["other", "handrail"]), None, None).user == "ann"
+    for wrong in (
+        token(),
+        token(aud="handrail "),
+        token(aud=[]),
+        token(aud={"handrail": 1}),
+        token(aud=["a", ["handrail"]]),
+    ):
+        with pytest.raises(BadInput, match="HANDRAIL_TOKEN_AUDIENCE"):
+            gate.authenticate(wrong, None, None)
+
+
+def test_a_refusal_says_what_is_wrong_with_the_token() -> None:
+    gate = Identity(clock, secret=SECRET, max_age=3_600_000)
+    for bad, code, words in (
+        (token(exp=NOW - 99), "token-expired", "has expired"),
+        (token(exp=...), "bad-token", "no `exp`"),
+        (token(exp=NOW + 9_999), "bad-token", "more than 1h ahead"),
+        (token(nbf=NOW + 99), "bad-token", "not valid yet"),
+        (token(OTHER), "bad-token", "the key of this server"),
+    ):
+        with pytest.raises(BadInput, match=words) as caught:
+            gate.authenticate(bad, None, None)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ([], True),
+        ([(b"origin", b"http://localhost:1")], True),
+        ([(b"origin", b"http://localhost:1"), (b"origin", b"http://localhost:1")], False),
+        ([(b"sec-fetch-site", b"cross-site")], False),
+        ([(b"sec-fetch-site", b"same-site")], False),
+        ([(b"sec-fetch-site", b"same-origin")], True),
+        ([(b"sec-fetch-site", b"none")], True),
+        ([(b"origin", b"http://localhost:1"), (b"sec-fetch-site", b"cross-site")], True),
+    ],
+)
+def test_where_a_page_is_from(headers: list[tuple[bytes, bytes]], allowed: bool) -> None:
+    assert Identity(clock).page_allowed(headers) is allowed
 
 
 def test_a_user_id_beside_a_token_must_agree() -> None:
@@ -88,7 +170,7 @@ def test_a_user_id_beside_a_token_must_agree() -> None:
 
 
 def test_public_keys_fix_the_algorithm() -> None:
-    claims = {"sub": "ann"}
+    claims = {"sub": "ann", "exp": NOW + 60}
     curve, rsa = OKPKey.generate_key("Ed25519"), RSAKey.generate_key(2048)
     by_curve = jwt.encode({"alg": "Ed25519"}, claims, curve, algorithms=["Ed25519"])
     by_rsa = jwt.encode({"alg": "RS256"}, claims, rsa)

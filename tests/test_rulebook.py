@@ -90,7 +90,7 @@ def test_a_bad_file_keeps_the_last_good_set(folder: Path) -> None:
     assert book.version != version
 
 
-def test_a_warning_is_logged_when_it_is_new(folder: Path) -> None:
+async def test_a_warning_is_logged_when_it_is_new(folder: Path) -> None:
     book = Rulebook(folder, {})
     unused = f"{(folder / 'm.yaml').as_posix()}:1:10: warning: nothing shows this message"
     logged = []
@@ -98,6 +98,7 @@ def test_a_warning_is_logged_when_it_is_new(folder: Path) -> None:
         (folder / "m.yaml").write_text(text)
         with capture_logs() as lines:
             book.read()
+            await book.advise()
         logged.append([line["event"] for line in lines if line["log_level"] != "info"])
     first, second, third = logged
     assert [each.startswith(unused) for each in first] == [True]

@@ -12,6 +12,7 @@ from handrail.core.engine import FOLLOWS
 from handrail.core.events import Alarm, Connected, Identify, Known, Merge, Track
 from handrail.core.program import Program
 from handrail.core.state import State
+from handrail.quarantine import REST
 from handrail.runner import BATCH, Committed, Runner
 from handrail.store import BreakerOpen, Commit, Embedded, MemoryStore, RedisStore, Shelf, StoreDown
 from handrail.store.protocol import Store
@@ -374,16 +375,29 @@ class Trap(dict[str, Any]):
         return super().get(key, default)
 
 
-async def test_an_event_that_cannot_be_decided_fails_alone(watched: Watched) -> None:
+async def test_an_event_that_cannot_be_decided_is_set_aside_alone(watched: Watched) -> None:
     program: Any = Faulty(PROGRAM)
     desk = Desk(watched, program)
     first = desk.track("greeted", "e0")
     await asyncio.sleep(0)
     before, poison, after = desk.track("greeted", "e1"), desk.track("poison", "e2"), desk.track("greeted", "e3")
     await asyncio.gather(first, before, after)
-    with pytest.raises(ZeroDivisionError):
-        await poison
+    assert "ZeroDivisionError" in (await poison).set_aside
     assert [len(commit.log) for commit in watched.commits] == [1, 2]
+    (kept,) = await watched.quarantine()
+    assert (kept.user, kept.kind, kept.id, msgspec.json.decode(kept.event)["name"]) == ("ada", "track", "e2", "poison")
+    assert (await desk.track("poison", "e2")).duplicate  # sent again, it is acknowledged and nothing more
+
+
+async def test_an_alarm_that_cannot_be_decided_rings_again_much_later(
+    desk: Desk, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.runner.submit("ada", Connected(id="c", at=desk.clock(), connection="c-1", node="t-a"))
+    desk.clock.now += 180_000
+    monkeypatch.setattr("handrail.core.engine.elapse", lambda *_, **__: 1 / 0)
+    assert (await desk.runner.submit("ada", Alarm(at=desk.clock()))).set_aside
+    assert watched.commits[-1].alarm == desk.clock() + REST
+    assert [entry.kind for entry in await watched.quarantine()] == ["alarm"]
 
 
 async def test_an_alarm_always_moves_its_timer_and_is_logged_only_if_it_did_something(

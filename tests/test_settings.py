@@ -51,6 +51,39 @@ def test_what_is_no_origin_would_never_match_and_is_refused(origin: str) -> None
     assert f"'{origin}' is no origin" in str(caught.value)
 
 
+def test_an_origin_is_written_as_browsers_send_it() -> None:
+    with pytest.raises(SettingsError, match="begins with xn--"):
+        Settings.from_environ({"HANDRAIL_ORIGINS": "https://bücher.example"})
+
+
+@pytest.mark.parametrize("text", ["0s", "an hour", "3600"])
+def test_a_duration_is_written_as_in_rules(text: str) -> None:
+    with pytest.raises(SettingsError, match="HANDRAIL_TOKEN_MAX_AGE: "):
+        Settings.from_environ({"HANDRAIL_TOKEN_MAX_AGE": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("HANDRAIL_DRAIN", "10", "'10' is not a duration"),
+        ("HANDRAIL_PROXIES", "10.0.0.0/8, proxy.example", "'proxy.example' is no address or network"),
+        ("HANDRAIL_PROXIES", "*", "'*' is no address or network"),
+        ("HANDRAIL_MESSAGE_RATE", "-1", "input should be greater than or equal to 0"),
+    ],
+)
+def test_limits_that_cannot_be_kept_are_refused(name: str, value: str, why: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({name: value})
+    assert str(caught.value).startswith(f"{name}: {why}")
+
+
+def test_a_child_process_keeps_the_same_limits() -> None:
+    chosen = {"HANDRAIL_DRAIN": "1m", "HANDRAIL_PROXIES": "10.0.0.0/8,::1", "HANDRAIL_MESSAGE_RATE": "0"}
+    settings = Settings.from_environ(chosen)
+    assert settings.drain_ms == 60_000
+    assert Settings.from_environ(settings.to_environ()) == settings
+
+
 def test_off_loopback_says_exactly_what_is_missing() -> None:
     partly = {key: value for key, value in GUARDED.items() if key in ("HANDRAIL_WRITE_KEY", "HANDRAIL_ORIGINS")}
     (line,) = Settings.from_environ(partly, host="0.0.0.0").refusals()

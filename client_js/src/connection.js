@@ -3,13 +3,14 @@ import { backoff, welcomeBack } from './backoff.js';
 // One connection that outlives its transports.
 //
 //   dialling --welcome--> live --closed, silent or bye--> waiting --time or network--> dialling
-//   any --close() or a 4500-4999 code--> over
+//   any --close() or a 4500-4999 code--> over, but for one try with a new token where the old one ended
 //
 // WebSocket is tried first. Where it brings no welcome twice in a row the next try is server-sent events; where those do
 // not either (the server is down, then), it is WebSocket's turn again.
 
 const PATIENCE_MS = 10_000; // from dialling to the welcome
 const STEADY_MS = 5_000; // a connection that lived shorter counts as a failed try
+const BAD_TOKEN = 4500;
 const SILENCE = 2.5; // heartbeats without a sign of life
 
 /**
@@ -17,7 +18,8 @@ const SILENCE = 2.5; // heartbeats without a sign of life
  * @typedef {import('./wire.js').ClientFrame} ClientFrame
  * @typedef {import('./websocket.js').Dial} Dial
  * @typedef {{hello: () => Promise<import('./wire.js').Hello>, frame: (frame: ServerFrame) => void,
- *   lost: () => void, over: (code: number) => void}} Rim what the connection asks for and reports
+ *   lost: () => void, over: (code: number) => void, renewable: boolean}} Rim what the connection asks for and reports;
+ *   `renewable`: `hello` brings a new token each time
  */
 
 export class Connection {
@@ -78,7 +80,7 @@ export class Connection {
       this.#transport = dial(this.#base, hello, {
         alive: () => present() && this.#heard(),
         frame: (frame) => present() && this.#frame(frame),
-        closed: (code) => present() && this.#closed(code),
+        closed: (code, retryMs) => present() && this.#closed(code, retryMs),
       });
     } catch {
       this.#closed(1006); // browsers refuse some WebSockets at once, an insecure one on a secure page for instance
@@ -96,6 +98,12 @@ export class Connection {
   close() {
     this.#end();
     this.#drop();
+  }
+
+  /** Connects anew, where the present connection is. */
+  redial() {
+    this.#drop();
+    if (!this.#over) this.dial();
   }
 
   /** @param {ServerFrame} frame */
@@ -136,18 +144,22 @@ export class Connection {
     this.#pinged = false;
   }
 
-  /** @param {number} code */
-  #closed(code) {
+  /**
+   * @param {number} code
+   * @param {number} [retryMs] how long to wait, where the server said so
+   */
+  #closed(code, retryMs) {
     const wasLive = this.#live;
     this.#drop();
     if (!wasLive) this.#unwelcomed = this.#onStream ? 0 : this.#unwelcomed + 1;
-    if (!welcomeBack(code)) {
+    const lapsed = code === BAD_TOKEN && wasLive && this.#rim.renewable;
+    if (!welcomeBack(code) && !lapsed) {
       this.#end();
       this.#rim.over(code);
       return;
     }
     if (wasLive) this.#rim.lost();
-    const wait = this.#bidden ?? backoff(this.#failures, Math.random());
+    const wait = this.#bidden ?? retryMs ?? backoff(this.#failures, Math.random());
     this.#failures = this.#bidden === null ? this.#failures + 1 : this.#failures;
     this.#bidden = null;
     this.#retry = setTimeout(() => this.dial(), wait);

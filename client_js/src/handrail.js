@@ -1,6 +1,7 @@
 import { watchActivity } from './activity.js';
 import { Connection } from './connection.js';
 import { Queue, pack } from './queue.js';
+import { renewIn } from './renewal.js';
 import { Renderer } from './renderer.js';
 import { eventStream } from './sse.js';
 import { nothing, reduce } from './state.js';
@@ -13,7 +14,8 @@ import { dialWebSocket } from './websocket.js';
  * @typedef {{
  *   url?: string, user?: string, token?: string | (() => string | Promise<string>), render?: boolean, writeKey?: string
  * }} Options `url` is the server's http(s) address and defaults to where this module came from; `token` may be a
- *   function, called before each connection; `writeKey` is needed only for server-sent events beyond loopback
+ *   function, called before each connection and again before a token expires; `writeKey` is needed only for
+ *   server-sent events beyond loopback
  * @typedef {{
  *   track: (name: string, properties?: Record<string, unknown>) => Promise<void>,
  *   identify: (traits: Record<string, unknown>) => Promise<void>,
@@ -26,6 +28,7 @@ import { dialWebSocket } from './websocket.js';
  */
 
 const KNOWN_VISITOR = 4504;
+const AT_ONCE = 200; // events that go out together after the server asked to wait: fewer than it takes by then
 const REASONS = new Map([
   [4500, 'The server did not accept the token or user id.'],
   [4501, 'The server could not read what this client sent.'],
@@ -45,6 +48,8 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
   const listeners = new Listeners();
   const identity = { device: remembered('handrail.device'), tab: newId() };
   let state = nothing;
+  let renewal = 0;
+  let pause = 0; // the timer of what the server would not take yet
   let held = ''; // the latest token, for what the event stream's posts say of their sender
 
   return new Promise((resolve, reject) => {
@@ -61,7 +66,8 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
     const renderer = render ? new Renderer(act) : null;
     const sender = { user: () => user ?? subject(held), connection: () => state.connection, writeKey };
     const dials = { webSocket: dialWebSocket, eventStream: eventStream(sender) };
-    const connection = new Connection(base, dials, { hello, frame, lost, over });
+    const renewable = typeof token === 'function';
+    const connection = new Connection(base, dials, { hello, frame, lost, over, renewable });
     const activity = watchActivity((presence) => connection.send({ type: 'activity', ...presence }));
     connection.dial();
 
@@ -85,7 +91,25 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
       if (received.type === 'welcome') welcomed();
       else if (received.type === 'ack') queue.acknowledge(received.up_to, Date.now());
       else if (received.type === 'error') refused(received);
+      if (received.type === 'welcome' || received.type === 'renewed') renewLater(received.token_expires_in);
       for (const event of reduced.events) raise(event);
+    }
+
+    /** @param {number | null | undefined} seconds */
+    function renewLater(seconds) {
+      clearTimeout(renewal);
+      if (renewable && typeof seconds === 'number') renewal = setTimeout(renew, renewIn(seconds));
+    }
+
+    /** A stream hears nothing, so it is opened again; what was missed meanwhile follows. */
+    async function renew() {
+      if (connection.onStream) return connection.redial();
+      try {
+        held = typeof token === 'function' ? await token() : held;
+        connection.send({ type: 'token', token: held });
+      } catch {
+        renewLater(0); // a token that cannot be fetched now may be had in a moment
+      }
     }
 
     function welcomed() {
@@ -97,13 +121,29 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
     }
 
     /** @param {import('./wire.js').ErrorFrame} error */
-    function refused({ code, id, message, fix }) {
+    function refused({ code, id, message, fix, retry_ms }) {
       if (code === 'store-down') return; // the server keeps it for later; where a bye follows, it is sent again
+      if (code === 'rate-limited') return slow(retry_ms ?? 1000, id);
       const dated = code === 'far-future' && id && queue.again(id);
       if (dated) return connection.send(dated); // this computer's clock is off: as it was made, without a time
       const text = `${message} ${fix}`.trim();
       console.warn(`Handrail: ${text}`);
       if (id) queue.refuse(id, text);
+    }
+
+    /**
+     * More was sent than the server takes: it goes out again when the server says, some at a time.
+     * @param {number} wait
+     * @param {string} [id]
+     */
+    function slow(wait, id) {
+      if (id) queue.hold(id);
+      pause ||= setTimeout(() => {
+        pause = 0;
+        const again = queue.release(AT_ONCE, Date.now());
+        for (const message of again) connection.send(message);
+        if (again.length === AT_ONCE) slow(wait);
+      }, wait);
     }
 
     /** @param {ServerFrame} event */
@@ -115,6 +155,7 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
     }
 
     function lost() {
+      clearTimeout(renewal);
       listeners.raise({ type: 'status', online: false, transport: connection.onStream ? 'sse' : 'websocket' });
     }
 
@@ -129,7 +170,9 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
 
     /** @param {string} reason */
     function finish(reason) {
+      clearTimeout(pause);
       connection.close();
+      clearTimeout(renewal);
       activity.stop();
       renderer?.clear();
       queue.abandon(reason);

@@ -3,7 +3,8 @@
 
 /**
  * @typedef {import('./wire.js').Kept} Kept
- * @typedef {{message: Kept, made: number, resolve: () => void, reject: (error: Error) => void}} Entry
+ * @typedef {{message: Kept, made: number, held: boolean, resolve: () => void, reject: (error: Error) => void}} Entry
+ *   what is held was refused for now, so that no acknowledgement of a later one means it
  * @typedef {Entry & {acknowledged: number}} Acknowledged
  */
 
@@ -50,7 +51,7 @@ export class Queue {
    */
   add(message, now) {
     const kept = new Promise((resolve, reject) => {
-      this.#entries.push({ message, made: now, resolve: () => resolve(undefined), reject });
+      this.#entries.push({ message, made: now, held: false, resolve: () => resolve(undefined), reject });
     });
     if (this.#over) this.abandon(this.#over);
     kept.catch(() => {}); // a caller that does not look at the promise is not told of a loss by a global error
@@ -67,9 +68,12 @@ export class Queue {
    */
   acknowledge(id, now) {
     const index = this.#entries.findIndex((entry) => entry.message.id === id);
-    for (const entry of this.#entries.splice(0, index + 1)) {
+    const before = this.#entries.splice(0, index + 1);
+    this.#entries.unshift(...before.filter((entry) => entry.held && entry.message.id !== id));
+    for (const entry of before) {
+      if (entry.held && entry.message.id !== id) continue;
       entry.resolve();
-      this.#acknowledged.push({ ...entry, acknowledged: now });
+      this.#acknowledged.push({ ...entry, held: false, acknowledged: now });
     }
     this.#forget(now);
   }
@@ -107,9 +111,29 @@ export class Queue {
    * @returns {Kept[]}
    */
   unacknowledged(now) {
-    return this.#entries.map(({ message, made }) =>
-      message.type === 'track' && now - made > LATE_MS ? { ...message, at: new Date(made).toISOString() } : message,
-    );
+    for (const entry of this.#entries) entry.held = false;
+    return this.#entries.map((entry) => dated(entry, now));
+  }
+
+  /**
+   * The server would not take this message yet.
+   * @param {string} id
+   */
+  hold(id) {
+    const entry = this.#entries.find((each) => each.message.id === id);
+    if (entry) entry.held = true;
+  }
+
+  /**
+   * The oldest of those held, behind all others from now on, to be sent again.
+   * @param {number} most
+   * @param {number} now
+   * @returns {Kept[]}
+   */
+  release(most, now) {
+    const held = this.#entries.filter((entry) => entry.held).slice(0, most);
+    for (const entry of held) this.again(entry.message.id);
+    return held.map((entry) => dated(entry, now));
   }
 
   /**
@@ -118,8 +142,11 @@ export class Queue {
    */
   again(id) {
     const index = this.#entries.findIndex((entry) => entry.message.id === id);
-    this.#entries.push(...this.#entries.splice(index, index < 0 ? 0 : 1));
-    return index < 0 ? undefined : this.#entries.at(-1)?.message;
+    const [entry] = index < 0 ? [] : this.#entries.splice(index, 1);
+    if (!entry) return undefined;
+    entry.held = false;
+    this.#entries.push(entry);
+    return entry.message;
   }
 
   /**
@@ -131,4 +158,14 @@ export class Queue {
     this.#acknowledged = [];
     for (const entry of this.#entries.splice(0)) entry.reject(new Error(reason));
   }
+}
+
+/**
+ * An event that has waited says when it was made.
+ * @param {Entry} entry
+ * @param {number} now
+ * @returns {Kept}
+ */
+function dated({ message, made }, now) {
+  return message.type === 'track' && now - made > LATE_MS ? { ...message, at: new Date(made).toISOString() } : message;
 }

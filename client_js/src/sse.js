@@ -1,4 +1,4 @@
-import { backoff, welcomeBack } from './backoff.js';
+import { backoff, retryAfter, welcomeBack } from './backoff.js';
 
 // The same messages where WebSockets do not get through: down as server-sent events, up as HTTP posts in order.
 // Read with fetch, not EventSource, because EventSource hides the heartbeat and the reason of a refusal.
@@ -32,21 +32,29 @@ export function eventStream(sender) {
  * @param {import('./websocket.js').Ear} ear
  * @param {AbortSignal} signal
  */
-async function listen(base, hello, ear, signal) {
+async function listen(base, { type: _, token, ...hello }, ear, signal) {
   const url = new URL('updates/sse', base);
-  for (const [key, value] of Object.entries(hello)) if (key !== 'type') url.searchParams.set(key, String(value));
+  for (const [key, value] of Object.entries(hello)) url.searchParams.set(key, String(value));
   let code = 1006;
-  try {
-    const answer = await fetch(url, { signal, cache: 'no-store', headers: { accept: 'text/event-stream' } });
+  /** @type {number | undefined} */
+  let wait;
+  /** @param {Response} answer */
+  const judge = (answer) => {
     if ([400, 401, 403].includes(answer.status)) code = 4500;
     if (answer.status === 410) code = 4504;
+    if (!answer.ok) wait = retryAfter(answer);
     if (!answer.ok || !answer.body) throw new Error(`The event stream answered ${answer.status}.`);
+    return answer.body;
+  };
+  try {
+    if (token) url.searchParams.set('ticket', await fetchTicket(base, token, signal, judge));
+    const body = judge(await fetch(url, { signal, cache: 'no-store', headers: { accept: 'text/event-stream' } }));
     const feed = parser((data) => {
       const frame = JSON.parse(data);
       if (frame.type === 'bye' && !welcomeBack(frame.code)) code = frame.code;
       if (!signal.aborted) ear.frame(frame);
     });
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       ear.alive();
       feed(part.value);
@@ -54,7 +62,22 @@ async function listen(base, hello, ear, signal) {
   } catch {
     // What went wrong is in `code`, as far as it can be known; the connection tries again or not.
   }
-  if (!signal.aborted) ear.closed(code);
+  if (!signal.aborted) ear.closed(code, wait);
+}
+
+/**
+ * What opens one stream in place of the token, which is not for addresses: those end up in logs.
+ * @param {string} base
+ * @param {string} token
+ * @param {AbortSignal} signal
+ * @param {(answer: Response) => unknown} judge throws where the answer is a refusal
+ * @returns {Promise<string>}
+ */
+async function fetchTicket(base, token, signal, judge) {
+  const headers = { authorization: `Bearer ${token}` };
+  const answer = await fetch(new URL('v1/ticket', base), { method: 'POST', headers, signal });
+  judge(answer);
+  return (await answer.json()).ticket;
 }
 
 /**
@@ -106,8 +129,9 @@ function poster(base, sender, hello, signal, emit) {
         signal,
       }).catch(() => null);
       if (answer?.ok) return accepted(message);
+      if (answer?.status === 401 && hello.token) return; // its token is over, so the stream ends, and the next sends it
       if (answer && answer.status < 500 && answer.status !== 429) return refused(message, await answer.text());
-      await new Promise((resolve) => setTimeout(resolve, backoff(attempt, Math.random())));
+      await new Promise((resolve) => setTimeout(resolve, retryAfter(answer) ?? backoff(attempt, Math.random())));
     }
   }
 
@@ -144,7 +168,7 @@ function poster(base, sender, hello, signal, emit) {
   }
 
   return (message) => {
-    if (message.type === 'ping' || message.type === 'hello') return; // the stream has a heartbeat and a query
+    if (['ping', 'hello', 'token'].includes(message.type)) return; // the stream has a heartbeat and a query
     last = last.then(() => post(message));
   };
 }

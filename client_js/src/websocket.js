@@ -2,14 +2,17 @@
  * @typedef {import('./wire.js').ServerFrame} ServerFrame
  * @typedef {import('./wire.js').ClientFrame} ClientFrame
  * @typedef {import('./wire.js').Hello} Hello
- * @typedef {{frame: (frame: ServerFrame) => void, alive: () => void, closed: (code: number) => void }} Ear what a transport reports; `closed` comes once, and nothing after it
+ * @typedef {{frame: (frame: ServerFrame) => void, alive: () => void, closed: (code: number, retryMs?: number) => void
+ *   }} Ear what a transport reports; `closed` comes once, and nothing after it, with how long to wait if the server said so
  * @typedef {{send: (message: ClientFrame) => void, close: () => void}} Transport after `close` nothing is reported
  * @typedef {(base: string, hello: Hello, ear: Ear) => Transport} Dial
  */
 
 /** @type {Dial} */
 export function dialWebSocket(base, hello, ear) {
-  const socket = new WebSocket(new URL('updates', base).href.replace(/^http/, 'ws'), 'handrail.v1');
+  // Who was here before says so, since the server lets them in before newcomers when everybody comes at once.
+  const url = new URL(hello.epoch ? 'updates?resume=1' : 'updates', base);
+  const socket = new WebSocket(url.href.replace(/^http/, 'ws'), 'handrail.v1');
   socket.onopen = () => send(hello);
   socket.onmessage = ({ data }) => {
     ear.alive();

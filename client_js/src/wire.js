@@ -20,14 +20,15 @@
  * @typedef {{type: 'content', offset: number, slot: string, block: Block | null}} ContentFrame
  * @typedef {FlowView & {type: 'flow', offset: number, reason: string}} FlowFrame
  * @typedef {{type: 'welcome', session: string | null, connection: string, epoch: string, offset: number,
- *   recovered: boolean, heartbeat_s: number, flow: FlowView | null, slots: Record<string, Block>, prompts: Prompt[]
- *   }} WelcomeFrame
+ *   recovered: boolean, heartbeat_s: number, token_expires_in?: number | null, flow: FlowView | null,
+ *   slots: Record<string, Block>, prompts: Prompt[]}} WelcomeFrame
  * @typedef {{type: 'ack', up_to: string}} AckFrame
- * @typedef {{type: 'error', code: string, message: string, fix: string, id?: string}} ErrorFrame
+ * @typedef {{type: 'error', code: string, message: string, fix: string, id?: string, retry_ms?: number}} ErrorFrame
  * @typedef {{type: 'bye', code: number, reconnect_ms: number}} ByeFrame
  * @typedef {{type: 'pong'}} PongFrame
+ * @typedef {{type: 'renewed', token_expires_in: number | null}} RenewedFrame
  * @typedef {PromptFrame | WithdrawFrame | ContentFrame | FlowFrame} NumberedFrame
- * @typedef {NumberedFrame | WelcomeFrame | AckFrame | ErrorFrame | ByeFrame | PongFrame} ServerFrame
+ * @typedef {NumberedFrame | WelcomeFrame | AckFrame | ErrorFrame | ByeFrame | PongFrame | RenewedFrame} ServerFrame
  *
  * @typedef {{type: 'hello', token?: string, user_id?: string, anonymous_id?: string, device: string, tab: string,
  *   epoch?: string, offset?: number, visible: boolean, idle_ms: number}} Hello
@@ -35,8 +36,9 @@
  * @typedef {{type: 'identify', id: string, traits: Record<string, unknown>}} Identify
  * @typedef {{type: 'activity', visible: boolean, idle_ms: number}} Activity
  * @typedef {{type: 'ping'}} Ping
+ * @typedef {{type: 'token', token: string}} Token a newer one of the same user
  * @typedef {Track | Identify} Kept a message that is kept until the server has acknowledged it
- * @typedef {Hello | Kept | Activity | Ping} ClientFrame
+ * @typedef {Hello | Kept | Activity | Ping | Token} ClientFrame
  */
 
 export {};

@@ -1,16 +1,23 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { backoff, welcomeBack } from '../src/backoff.js';
+import { backoff, retryAfter, welcomeBack } from '../src/backoff.js';
 
-test('waits double, stay within bounds and are spread over half of their length', () => {
-  assert.equal(backoff(0, 1), 300);
-  assert.equal(backoff(0, 0), 150);
-  assert.equal(backoff(3, 1), 2400);
+test('waits are anything up to a bound that doubles', () => {
+  assert.deepEqual([0, 1, 2, 3].map((attempt) => backoff(attempt, 1)), [300, 600, 1200, 2400]);
   for (let attempt = 0; attempt < 2000; attempt += 7) {
-    const [least, most] = [backoff(attempt, 0), backoff(attempt, 1)];
-    assert.ok(least >= 150 && most <= 5_000 && least * 2 === most, `${attempt}: ${least} ${most}`);
+    assert.equal(backoff(attempt, 0), 0);
+    assert.ok(backoff(attempt, 1) <= 5_000);
+    assert.equal(backoff(attempt, 0.5), backoff(attempt, 1) / 2);
   }
+});
+
+test('a refusal says how long to wait, in whole seconds and not for ever', () => {
+  const told = (value) => retryAfter(new Response('', { headers: value === undefined ? {} : { 'retry-after': value } }));
+  assert.equal(told('7'), 7000);
+  assert.equal(told('86400'), 60_000);
+  for (const odd of [undefined, '', 'soon', '-1', '1.5', 'Wed, 21 Oct 2026 07:28:00 GMT']) assert.equal(told(odd), undefined);
+  assert.equal(retryAfter(null), undefined);
 });
 
 test('only 4500 to 4999 keep a page away', () => {

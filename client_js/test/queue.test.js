@@ -136,3 +136,37 @@ test('what cannot be sent is refused before it is queued', () => {
   for (const properties of [circle, { big: 1n }]) assert.throws(() => pack({ ...event('a'), properties }), TypeError);
   assert.throws(() => pack({ ...event('a'), properties: { text: 'x'.repeat(20_000) } }), /16000 characters/);
 });
+
+test('what was refused for now is no part of an ack, and goes out again behind the others', async () => {
+  const queue = new Queue();
+  const [held, taken] = ['a', 'b', 'c'].map((id) => queue.add(event(id), 0));
+  queue.hold('a');
+  queue.acknowledge('b');
+  await taken;
+  assert.equal(queue.size, 2);
+  assert.deepEqual(queue.release(10, 0), [event('a')]);
+  assert.deepEqual(queue.release(10, 0), []);
+  queue.acknowledge('c');
+  assert.equal(queue.size, 1);
+  queue.acknowledge('a');
+  await held;
+});
+
+test('what was refused for now goes out some at a time, with the time it was made', () => {
+  const queue = new Queue();
+  for (const id of ['a', 'b', 'c']) queue.add(event(id), 1_000_000);
+  for (const id of ['a', 'b', 'c']) queue.hold(id);
+  assert.deepEqual(queue.release(2, 1_003_000).map(({ id, at }) => [id, at]), [
+    ['a', '1970-01-01T00:16:40.000Z'],
+    ['b', '1970-01-01T00:16:40.000Z'],
+  ]);
+  assert.deepEqual(queue.release(2, 1_003_000).map(({ id }) => id), ['c']);
+});
+
+test('a new connection gets what was refused for now with the rest', () => {
+  const queue = new Queue();
+  for (const id of ['a', 'b']) queue.add(event(id), 0);
+  queue.hold('a');
+  assert.deepEqual(queue.unacknowledged(0).map(({ id }) => id), ['a', 'b']);
+  assert.deepEqual(queue.release(10, 0), []);
+});

@@ -6,9 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import structlog
 from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,48 +20,59 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from handrail.core.durations import parse_duration
 from handrail.core.events import Alarm
 from handrail.core.program import Program
 from handrail.core.webhooks import Webhook
+from handrail.counts import Counts
+from handrail.edge.counting import lend_counts
+from handrail.guard import Guard
 from handrail.identity import Identity
+from handrail.lag import Lag
+from handrail.limits import Limits, bounds_of
 from handrail.live.live import Live
 from handrail.live.presence import name_node
 from handrail.outbound.webhooks import Courier
 from handrail.rulebook import Rulebook
 from handrail.runner import Committed, Runner
 from handrail.settings import Settings
-from handrail.signals import Farewell
-from handrail.store import RedisStore, Store
+from handrail.signals import GOODBYE_WITHIN, Farewell
+from handrail.store import CorruptState, RedisStore, Store
 from handrail.supervise import supervise
-from handrail.web import demo, explain, health, static, tail
+from handrail.suspects import Suspects
+from handrail.timekeeping import StoreTime, wall_clock
+from handrail.web import admin, demo, explain, health, metrics, quarantine, static, tail, ticket
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
-from handrail.web.problems import on_crash, on_http_error
+from handrail.web.metrics import Figures
+from handrail.web.offences import Offences
+from handrail.web.problems import on_corrupt_state, on_crash, on_http_error
 
-GOODBYE_WITHIN = 2.0  # seconds for telling clients that the server stops
 REFRESH_AT_ONCE = 50  # users who are decided afresh together after the rules changed
 REFRESH_PAUSE = 0.02  # seconds between such groups, so that live traffic is not held up
 
+log = structlog.get_logger(__name__)
 Loop = Callable[[], Coroutine[Any, Any, None]]
-
-
-def wall_clock() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def build(
     settings: Settings,
     *,
     store: Store | None = None,
-    clock: Callable[[], int] = wall_clock,
+    clock: Callable[[], int] | None = None,
     environ: Mapping[str, str] | None = None,
+    at_work: Path | None = None,
 ) -> Application:
     """A whole server as an ASGI application; it runs between lifespan startup and shutdown.
 
-    `store` is used as given and left open; without one, `settings.redis_url` is connected to. `environ` is what
-    `${NAME}` in webhooks is read from. Raises ValueError for a key that is none.
+    `store` is used as given and left open; without one, `settings.redis_url` is connected to. `clock` gives
+    milliseconds since the epoch, by default those of the store. `environ` is what `${NAME}` in webhooks is read from;
+    `at_work` is the file in which the processes of this machine note what they are deciding, for the case that one dies
+    of it. Raises ValueError for a key that is none.
     """
-    return Application(settings, identify(settings, clock), store=store, clock=clock, environ=environ or {})
+    clock = clock or StoreTime()
+    gate = identify(settings, clock)
+    return Application(settings, gate, store=store, clock=clock, environ=environ or {}, at_work=at_work)
 
 
 async def preflight(settings: Settings) -> None:
@@ -74,6 +88,8 @@ def identify(settings: Settings, clock: Callable[[], int]) -> Identity:
         clock,
         secret=settings.client_secret,
         public_key=settings.client_public_key,
+        max_age=parse_duration(settings.token_max_age) if settings.token_max_age else None,
+        audience=settings.token_audience,
         write_key=settings.write_key,
         admin_key=settings.admin_key,
         origins=settings.origins,
@@ -108,6 +124,12 @@ class Parts(Struct, frozen=True):
     runner: Runner
     live: Live
     changed: asyncio.Event
+    lag: Lag
+    courier: Courier | None
+
+    def switched_off(self) -> list[str]:
+        """The triggers that this process leaves out of all decisions."""
+        return [name for book in self.rules.books for name in self.runner.guard.switched_off(book.program)]
 
 
 class Application:
@@ -121,18 +143,23 @@ class Application:
         store: Store | None,
         clock: Callable[[], int],
         environ: Mapping[str, str],
+        at_work: Path | None = None,
     ) -> None:
         self.settings = settings
         self.identity = identity
         self.clock = clock
+        self.counts = Counts()
+        self.limits = Limits(bounds_of(settings), time.monotonic, self.counts)
         self.draining = False
         self._given = store
         self._environ = environ
+        self._at_work = at_work
         self._bare: dict[tuple[str, str], ASGIApp] = {}
         self._http: ASGIApp = Starlette()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            lend_counts(scope["state"], self.counts)
             return await self._lifespan(receive, send)
         application = self._bare.get((scope["type"], scope["path"]), self._http)
         await application(scope, receive, send)
@@ -148,7 +175,10 @@ class Application:
     async def running(self) -> AsyncIterator[Parts]:
         """The server at work: everything is started inside, and stopped in the reverse order."""
         async with AsyncExitStack() as stack:
-            parts = self._make(await self._open_store(stack))
+            store = await self._open_store(stack)
+            if isinstance(self.clock, StoreTime):
+                await self.clock.look(store)
+            parts = self._make(store, self._open_suspects(stack))
             for book in parts.rules.books:
                 book.read()
             self._bare, self._http = self._mount(parts)
@@ -157,7 +187,7 @@ class Application:
             tasks = [asyncio.create_task(supervise(name, run), name=name) for name, run in loops.items()]
             stack.push_async_callback(_cancel, tasks)
             stack.push_async_callback(self._part_from, parts.live)
-            with Farewell(lambda: self._part_from(parts.live)):
+            with Farewell(lambda: self._part_from(parts.live), lambda: self._window(parts.live)):
                 yield parts
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
@@ -168,16 +198,29 @@ class Application:
         stack.push_async_callback(store.close)
         return store
 
-    def _make(self, store: Store) -> Parts:
+    def _open_suspects(self, stack: AsyncExitStack) -> Suspects | None:
+        if self._at_work is None:
+            return None
+        try:
+            suspects = Suspects(self._at_work, self.counts)
+        except OSError as fault:
+            log.warning("an event that kills the process would be tried for ever: no record is kept", why=str(fault))
+            return None
+        stack.callback(suspects.close)
+        return suspects
+
+    def _make(self, store: Store, suspects: Suspects | None) -> Parts:
         changed = asyncio.Event()
         rules = Shelf(
             Rulebook(self.settings.rules, self._environ, on_change=changed.set),
             Rulebook(demo.RULES, self._demo_environ(), on_change=changed.set) if self.settings.with_demo else None,
         )
         node = name_node(timers=self.settings.role != "web")
-        runner = Runner(store, rules.program, self.clock, node)
-        live = Live(runner, self.identity, country_header=self.settings.country_header)
-        return Parts(store, rules, runner, live, changed)
+        guard = Guard(self.counts, suspects)
+        runner = Runner(store, rules.program, self.clock, node, guard=guard, counts=self.counts)
+        live = Live(runner, self.identity, country_header=self.settings.country_header, limits=self.limits)
+        courier = self._courier(store, rules, runner) if self.settings.role != "web" else None
+        return Parts(store, rules, runner, live, changed, Lag(), courier)
 
     def _demo_environ(self) -> Mapping[str, str]:
         """The demo's e-mails come back to this very server, whose address only it knows."""
@@ -186,20 +229,49 @@ class Application:
         return {"HANDRAIL_DEMO_INBOX": inbox, "HANDRAIL_DEMO_SECRET": token_hex(24), **self._environ}
 
     def _mount(self, parts: Parts) -> tuple[dict[tuple[str, str], ASGIApp], ASGIApp]:
-        routes: list[BaseRoute] = [*health.routes(parts.store, parts.rules.team, lambda: self.draining)]
+        routes: list[BaseRoute] = [
+            *health.routes(
+                parts.store,
+                parts.rules.team,
+                lambda: self.draining,
+                switched_off=parts.switched_off,
+                lag=parts.lag,
+            ),
+            *metrics.routes(self._figures(parts), self.identity, guarded=not self.settings.loopback),
+        ]
         bare: dict[tuple[str, str], ASGIApp] = {}
         if self.settings.role != "worker":
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
-            routes += Ingest(parts.runner, self.identity, self.clock).routes()
+            routes += Ingest(parts.runner, self.identity, self.clock, self.limits).routes()
+            routes += ticket.routes(parts.runner, self.identity) + admin.routes(parts.runner, self.identity)
             routes += explain.routes(parts.store, parts.rules.program, self.identity, self.clock)
+            routes += quarantine.routes(parts.store, parts.switched_off, self.identity)
             routes += tail.routes(parts.store, self.identity, self.clock, lambda: self.draining)
             routes += self._pages(parts.store)
         http = Starlette(
             routes=routes,
-            exception_handlers={HTTPException: on_http_error, Exception: on_crash},
-            middleware=[Middleware(Cors, identity=self.identity)],
+            exception_handlers={HTTPException: on_http_error, CorruptState: on_corrupt_state, Exception: on_crash},
+            middleware=[Middleware(Cors, identity=self.identity), Middleware(Offences, limits=self.limits)],
         )
         return bare, http
+
+    def _figures(self, parts: Parts) -> Figures:
+        timers, courier, clock = parts.live.timers, parts.courier, self.clock
+        gauges: dict[str, Callable[[], float]] = {
+            "rules_off": lambda: len(parts.switched_off()),
+            "timer_overdue_seconds": lambda: timers.overdue / 1_000,
+            "loop_lag_worst_seconds": lambda: parts.lag.worst / 1_000,
+            "draining": lambda: float(self.draining),
+        }
+        if courier is not None:
+            gauges["webhook_oldest_seconds"] = lambda: max(0, clock() - (courier.oldest or clock())) / 1_000
+        return Figures(
+            node=parts.runner.node,
+            counts=(self.counts, parts.store.counts),
+            gauges=gauges,
+            histograms={"loop_lag_seconds": parts.lag.seen, "timer_lateness_seconds": timers.lateness},
+            transports=parts.live.transports,
+        )
 
     def _pages(self, store: Store) -> list[BaseRoute]:
         pages: list[BaseRoute] = [*static.serve_folder("/client", static.client_folder(), any_origin=True)]
@@ -211,26 +283,33 @@ class Application:
         """What runs beside the live side, by name."""
         loops: dict[str, Loop] = {f"rules-{number}": book.watch for number, book in enumerate(parts.rules.books)}
         loops["refresh"] = lambda: _refresh(parts)
-        if self.settings.role != "web":
-            loops["webhooks"] = self._courier(parts).run
+        loops["lag"] = parts.lag.run
+        if isinstance(self.clock, StoreTime):
+            loops["clock"] = partial(self.clock.follow, parts.store)
+        if parts.courier is not None:
+            loops["webhooks"] = parts.courier.run
         return loops
 
-    def _courier(self, parts: Parts) -> Courier:
+    def _courier(self, store: Store, rules: Shelf, runner: Runner) -> Courier:
         courier = Courier(
-            parts.store,
-            parts.rules.webhooks,
+            store,
+            rules.webhooks,
             clock=self.clock,
             allow_private=self.settings.webhook_allow_private,
             own=_own_address(self.settings) if self.settings.with_demo else None,
+            counts=self.counts,
         )
-        parts.runner.on_commit(lambda committed: _poke(courier, committed))
+        runner.on_commit(lambda committed: _poke(courier, committed))
         return courier
 
     async def _part_from(self, live: Live) -> None:
         """Tell whoever is connected to go elsewhere; once."""
         if not self.draining:
             self.draining = True
-            await live.drain(within=GOODBYE_WITHIN)
+            await live.drain(window_ms=self.settings.drain_ms, within=GOODBYE_WITHIN)
+
+    def _window(self, live: Live) -> float:
+        return live.drain_window(self.settings.drain_ms) / 1_000
 
 
 def _own_address(settings: Settings) -> tuple[str, int]:

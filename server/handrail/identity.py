@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import hmac
 import re
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
-
-from joserfc import jwt
-from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import OctKey, OKPKey, RSAKey
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from handrail.core.inputs import BadInput
+from handrail.tokens import FIX, LEEWAY, Tokens
 
-LEEWAY = 60  # seconds by which a token's times may be off
-MAX_TOKEN = 8_192
 _LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.ASCII)
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_TOKEN_FIX = "Have your server make a token with `sub` set to the user's id and pass it as `token`."
+_ELSEWHERE = (b"cross-site", b"same-site")  # where a browser says a request without an Origin is from
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Caller(NamedTuple):
-    """Who calls: a known user, who may say what anonymous `visitor` they were before, or an anonymous visitor."""
+    """Who calls: a known user, who may say what anonymous `visitor` they were before, or an anonymous visitor.
+
+    `issued` and `expires` are those of the token they showed, in ms since the epoch, and 0 where none is needed.
+    """
 
     user: str
     known: bool = True
     visitor: str = ""
+    issued: int = 0
+    expires: int = 0
 
 
 class Identity:
@@ -35,7 +35,7 @@ class Identity:
 
     `now` gives milliseconds since the epoch. Exactly one token algorithm is accepted, chosen by the key: HS256 for a
     secret, EdDSA or RS256 for a public key. Without a key, `user_id` is believed; `serve` allows that on loopback only.
-    Raises ValueError for a key that is none.
+    `max_age` (ms) and `audience` are as in `Tokens`. Raises ValueError for a key that is none.
     """
 
     def __init__(
@@ -44,35 +44,43 @@ class Identity:
         *,
         secret: str | None = None,
         public_key: str | None = None,
+        max_age: int | None = None,
+        audience: str | None = None,
         write_key: str | None = None,
         admin_key: str | None = None,
         origins: Sequence[str] = (),
     ) -> None:
-        self._now = now
-        self._key, self._algorithms = _token_key(secret, public_key)
+        self._tokens = Tokens(now, secret=secret, public_key=public_key, max_age=max_age, audience=audience)
         self._write_key = write_key
         self._admin_key = admin_key
         self._origins = frozenset(normalise_origin(origin) for origin in origins)
 
     @property
     def needs_token(self) -> bool:
-        return self._key is not None
+        return self._tokens.needed
+
+    @property
+    def needs_admin_key(self) -> bool:
+        return self._admin_key is not None
 
     def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> Caller:
-        """Whom a caller speaks for. Raises BadInput `bad-token` or `bad-user`.
+        """Whom a caller speaks for. Raises BadInput `bad-token`, `token-expired` or `bad-user`.
 
         Where tokens are required the token alone decides; a `user_id` beside it must agree. It is an anonymous
         visitor's if it claims `anonymous`.
         """
-        if self._key is None:
-            user, known = user_id or anonymous_id, bool(user_id)
-        else:
-            claims = self._claims(token)
-            user, known = claims["sub"], claims.get("anonymous") is not True
-            if user_id is not None and user_id != user:
-                raise BadInput("bad-token", "The token is for another user than `user_id` says.", _TOKEN_FIX)
-        before = check_user(anonymous_id) if known and anonymous_id and anonymous_id != user else ""
-        return Caller(check_user(user), known, before)
+        if not self.needs_token:
+            return with_visitor(Caller(check_user(user_id or anonymous_id), bool(user_id)), anonymous_id)
+        claims = self._tokens.read(token)
+        caller = Caller(check_user(claims.user), claims.known, "", claims.issued, claims.expires)
+        check_same_user(caller, user_id)
+        return with_visitor(caller, anonymous_id)
+
+    def page_allowed(self, headers: Headers) -> bool:
+        """Whether a request with these headers may be answered, by where its page is from."""
+        given = list(headers)
+        origin = next((value.decode("latin-1") for name, value in given if name == b"origin"), None)
+        return not hides_origin(given) and self.origin_allowed(origin)
 
     def origin_allowed(self, origin: str | None) -> bool:
         """Whether a page of this origin may connect.
@@ -102,30 +110,40 @@ class Identity:
                 "Send `Authorization: Bearer` with the value of HANDRAIL_ADMIN_KEY.",
             )
 
-    def _claims(self, token: str | None) -> dict[str, Any]:
-        """What a valid token says; `sub` is text."""
-        if not token:
-            raise BadInput("bad-token", "A token is needed.", _TOKEN_FIX)
-        if len(token) > MAX_TOKEN:
-            raise BadInput("bad-token", "The token is too long.", _TOKEN_FIX)
-        try:
-            claims = self._verified(token)
-            self._check_times(claims)
-        except (JoseError, ValueError, TypeError, RecursionError):
-            raise BadInput("bad-token", "The token is not valid, or no longer.", _TOKEN_FIX) from None
-        if not isinstance(claims.get("sub"), str):
-            raise BadInput("bad-token", "The token names no user.", _TOKEN_FIX)
-        return claims
 
-    def _verified(self, token: str) -> dict[str, Any]:
-        assert self._key is not None
-        with warnings.catch_warnings():
-            # RFC 9864 renamed EdDSA to Ed25519; token libraries write the old name still.
-            warnings.simplefilter("ignore", SecurityWarning)
-            return jwt.decode(token, self._key, algorithms=self._algorithms).claims
+def hides_origin(headers: Headers) -> bool:
+    """Whether it is not to be told which page asks: there are two origins, or none though the page is another's, as
+    browsers send some requests that any page can cause."""
+    given = [(name, value) for name, value in headers if name in (b"origin", b"sec-fetch-site")]
+    origins = sum(name == b"origin" for name, _ in given)
+    return origins > 1 or (not origins and any(value in _ELSEWHERE for _, value in given))
 
-    def _check_times(self, claims: dict[str, Any]) -> None:
-        jwt.JWTClaimsRegistry(now=self._now() // 1000, leeway=LEEWAY).validate(claims)
+
+def with_visitor(caller: Caller, anonymous_id: str | None) -> Caller:
+    """The caller, who if known says that they were this visitor before. Raises BadInput `bad-user`."""
+    if not caller.known or not anonymous_id or anonymous_id == caller.user:
+        return caller
+    return caller._replace(visitor=check_user(anonymous_id))
+
+
+def check_same_user(caller: Caller, user_id: str | None) -> None:
+    """Raises BadInput `bad-token` where a `user_id` is said beside a token and is another's."""
+    if user_id is not None and user_id != caller.user:
+        raise BadInput("bad-token", "The token is for another user than `user_id` says.", FIX)
+
+
+def check_standing(issued: int, revoked: int) -> None:
+    """Raises BadInput `token-revoked` for what was let in by the time the user's tokens were `revoked` (both ms)."""
+    if issued <= revoked:
+        raise BadInput(
+            "token-revoked", "The user's tokens issued until then were revoked.", "Have your server make a new token."
+        )
+
+
+def check_expiry(expires: int, now: int) -> None:
+    """Raises BadInput `token-expired` for what was let in with a token that is over (ms; 0 for never)."""
+    if expires and now >= expires + LEEWAY:
+        raise BadInput("token-expired", "The token has expired.", "Connect again with a new token.")
 
 
 def check_user(user: str | None) -> str:
@@ -142,18 +160,6 @@ def normalise_origin(origin: str) -> str:
     if bare.startswith("https://"):
         return bare.removesuffix(":443")
     return bare.removesuffix(":80") if bare.startswith("http://") else bare
-
-
-def _token_key(secret: str | None, public_key: str | None) -> tuple[OctKey | OKPKey | RSAKey | None, list[str]]:
-    if secret is not None:
-        return OctKey.import_key(secret), ["HS256"]
-    if public_key is None:
-        return None, []
-    pem = public_key.replace("\\n", "\n")  # environment files often cannot hold line breaks
-    for kind, algorithms in ((OKPKey, ["EdDSA", "Ed25519"]), (RSAKey, ["RS256"])):
-        with suppress(JoseError, ValueError, TypeError):
-            return kind.import_key(pem), algorithms
-    raise ValueError("HANDRAIL_CLIENT_PUBLIC_KEY is not the PEM text of an Ed25519 or RSA public key")
 
 
 def _same(expected: str | None, given: str | None) -> bool:

@@ -14,9 +14,9 @@ from handrail.core.events import Absorb, Event, Known, Merge, Merged
 from handrail.core.inputs import BadInput
 from handrail.core.merge import is_heritable
 from handrail.core.state import State
-from handrail.identity import Caller
+from handrail.identity import Caller, check_standing
 from handrail.runner import Outcome, Runner, TooManyConflicts
-from handrail.store.protocol import Store, StoreDown
+from handrail.store.protocol import CorruptState, Store, StoreDown
 
 TRIES = 3
 PASSING = (StoreDown, TooManyConflicts)  # nothing was written, and the same may be tried again
@@ -60,6 +60,12 @@ class Profiles:
             await self.merge(caller.visitor, caller.user)
         elif not caller.known and (await self._runner.read(caller.user)).merger is not None:
             raise known_visitor()
+
+    async def vet(self, caller: Caller) -> None:
+        """Raises BadInput `token-revoked` where the caller's token is no longer good, StoreDown."""
+        if caller.issued:
+            state = self._runner.recall(caller.user) or await self._runner.read(caller.user)
+            check_standing(caller.issued, state.revoked)
 
     async def recognise(self, user: str) -> None:
         """Have the store know that this id is a user's. Raises StoreDown or TooManyConflicts."""
@@ -111,8 +117,8 @@ class Profiles:
         """Finish what another process began; if it cannot be done now, the visitor's alarm rings again."""
         try:
             await self.finish(visitor)
-        except PASSING as fault:
-            log.warning("a merge could not be finished", fault=repr(fault))
+        except (*PASSING, CorruptState) as fault:
+            log.warning("a merge could not be finished", fault=type(fault).__name__)
 
     def _is_known(self, user: str) -> bool:
         state = self._runner.recall(user)

@@ -1,8 +1,8 @@
 """The rules that are live: read from a folder, kept while they are good, read again when a file changes.
 
-A folder with a fault changes nothing: the last good program stays and the problems are told (log, `/readyz`, `check`).
-At the start there is no last good one: the server starts with an empty program and is not ready until the fault is
-mended.
+Rules go live as soon as they are compiled; advice on them follows. A folder with a fault changes nothing: the last good
+program stays and the problems are told (log, `/readyz`, `check`). At the start there is no last good one: the server
+starts with an empty program and is not ready until the fault is mended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from watchfiles import Change, awatch
 
 from handrail.core.problems import Problem
 from handrail.core.program import Program
-from handrail.core.rules import Loaded, Work, load, version_of
+from handrail.core.rules import Loaded, Work, compile_rules, load, version_of
 
 TEST_SUFFIX = ".test.yaml"
 DEBOUNCE_MS = 100
@@ -61,6 +61,8 @@ class Rulebook:
         self._sources = Sources({})
         self._seen = Sources({})  # as last read, good or bad
         self._work: Work | None = None  # what came of it
+        self._unadvised: Loaded | None = None
+        self._told: tuple[Problem, ...] = ()  # before those there are now
         self.loaded = False
         self.problems: tuple[Problem, ...] = ()
 
@@ -82,32 +84,44 @@ class Rulebook:
         return len(self._program.triggers)
 
     def read(self) -> bool:
-        """Read the folder now; whether a new program went live."""
+        """Read the folder now; whether a new program went live. Advice on it follows with `advise`, or `watch`."""
         sources = read_sources(self._folder)
         if sources == self._seen and self.loaded:
             return False
-        return self._adopt(sources, load_sources(sources, self._environ, before=self._work))
+        return self._adopt(sources, compile_sources(sources, self._environ, before=self._work))
 
     async def watch(self) -> None:
         """Read again whenever a file changes, for ever; reading and parsing happen in a thread."""
         stamp: Stamp = ()
         async for changes in self._changes():
+            await self.advise()  # on what was read at the start
             before, stamp = stamp, await asyncio.to_thread(_stamp, self._folder)
             if changes or stamp != before:
                 await self.reread()
 
     async def reread(self) -> None:
-        """Read the folder again in a thread, and put what is good live."""
+        """Read the folder again in a thread, put what is good live, and advise on it."""
         sources = await asyncio.to_thread(read_sources, self._folder)
         if sources == self._seen:
             return
         before = self._work
         with _taking_turns():
-            loaded = await asyncio.to_thread(load_sources, sources, self._environ, before=before)
+            loaded = await asyncio.to_thread(compile_sources, sources, self._environ, before=before)
         if self._adopt(sources, loaded):
             self._on_change()
+        await self.advise()
         if before is not None:
             await asyncio.to_thread(before.give_up)
+
+    async def advise(self) -> None:
+        """Look over the rules that went live last, if that was not done yet, and tell of what is odd."""
+        loaded, self._unadvised = self._unadvised, None
+        if loaded is None:
+            return
+        with _taking_turns():
+            advice = await asyncio.to_thread(loaded.advise, whole=self._sources.whole)
+        self._tell(advice)
+        self.problems = tuple(sorted((*self.problems, *advice)))
 
     def _changes(self) -> AsyncIterator[set[tuple[Change, str]]]:
         """What the system tells, and a moment to look for ourselves now and then: it tells nothing of what changed
@@ -123,13 +137,14 @@ class Rulebook:
 
     def _adopt(self, sources: Sources, loaded: Loaded) -> bool:
         self._seen, self._work = sources, loaded.work
+        self._told, self.problems = self.problems, loaded.problems
         self._tell(loaded.problems)
-        self.problems = loaded.problems
         if loaded.program is None:
             kept = f"version {self.version} stays live" if self.loaded else "none are live until this is mended"
             _log.error(f"rules have faults: {kept}")
             return False
         self._program, self._sources, self.loaded = loaded.program, sources, True
+        self._unadvised = loaded
         _log.info("rules are live", folder=_shown(self._folder), triggers=self.triggers, version=self.version)
         return True
 
@@ -138,7 +153,7 @@ class Rulebook:
         for problem in problems:
             if problem.severity == "error":
                 _log.error(str(problem))
-            elif problem not in self.problems:
+            elif problem not in self._told:
                 _log.warning(str(problem))
 
 
@@ -214,10 +229,17 @@ def tests_of(folder: Path) -> list[Path]:
     return [beside] if beside.exists() else []
 
 
-def load_sources(sources: Sources, environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
-    """The program, or the problems. An unreadable file is a fault like any other."""
+def load_sources(sources: Sources, environ: Mapping[str, str]) -> Loaded:
+    """The program, or the problems, with all advice. An unreadable file is a fault like any other."""
+    loaded = compile_sources(sources, environ)
+    advice = loaded.advise(whole=sources.whole)
+    return replace(loaded, problems=tuple(sorted((*loaded.problems, *advice))))
+
+
+def compile_sources(sources: Sources, environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
+    """As `load_sources`, without the advice; `before` is the work of an earlier loading."""
     with _without_collection():
-        loaded = load(sources.texts, environ, before=before, whole=sources.whole)
+        loaded = compile_rules(sources.texts, environ, before=before)
         if loaded.work and loaded.work.made >= MANY:
             gc.freeze()
     faulty = any(problem.severity == "error" for problem in sources.unreadable)

@@ -26,11 +26,17 @@ from msgspec import Struct
 from handrail.core import engine, frames
 from handrail.core.effects import Call, Considered, Decision, Effect, Push
 from handrail.core.events import Absorb, Activity, Alarm, Event, Known, Merged
+from handrail.core.inputs import BadInput
 from handrail.core.merge import heir_of, is_heritable
 from handrail.core.program import Program
 from handrail.core.state import State
+from handrail.counts import Counts
+from handrail.guard import Guard, SetAside
+from handrail.quarantine import REST, Quarantine
 from handrail.store.cache import States
-from handrail.store.protocol import BreakerOpen, Commit, Job, Store, StoreDown
+from handrail.store.keys import bucket_of
+from handrail.store.protocol import BreakerOpen, Commit, CorruptState, Job, Store, StoreDown
+from handrail.tally import tally
 
 T = TypeVar("T")
 Frame = tuple[int, bytes]  # offset and JSON of a numbered message
@@ -48,13 +54,15 @@ _encode = msgspec.json.Encoder().encode
 
 class Outcome(Struct, frozen=True, kw_only=True):
     """What became of an event once the store has it. A `duplicate` was applied before and changes nothing; one with an
-    `heir` was not applied either: the visitor it was for has become that user, whose it is."""
+    `heir` was not applied either: the visitor it was for has become that user, whose it is. One `set_aside` (why)
+    counts as applied, though it could not be decided."""
 
     id: str
     duplicate: bool = False
     heir: str = ""
     effects: tuple[Effect, ...] = ()
     trace: tuple[Considered, ...] = ()
+    set_aside: str = ""
     more: bool = False  # decided as one after which others are to be expected
 
 
@@ -72,15 +80,18 @@ class Committed(Struct, frozen=True):
 class TooManyConflicts(Exception):
     """Other processes kept writing the same user; nothing was written, the event may be sent again."""
 
+    def __init__(self, user: str) -> None:
+        super().__init__(f"a user of bucket {bucket_of(user)}")  # it is logged, so it does not say who
+
 
 class _Turn(Struct):
-    """A batch after deciding at `now`: the state reached and, for each event, its outcome or the exception it ended
-    in. `more`: others are to be expected, so time did not pass up to now."""
+    """A batch after deciding at `now`: the state reached and, for each event, its outcome. `more`: others are to be
+    expected, so time did not pass up to now."""
 
     now: int
     base: State
     state: State
-    results: list[Outcome | Exception]
+    results: list[Outcome]
     more: bool
     commit: Commit | None = None
 
@@ -103,6 +114,9 @@ class Runner:
         clock: Callable[[], int],
         node: str,
         on_commit: Callable[[Committed], None] | None = None,
+        *,
+        guard: Guard | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.store = store
         self.program = program
@@ -112,6 +126,9 @@ class Runner:
         self._waiting: dict[str, list[_Waiting]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._states = States(KEPT)
+        self.counts = counts or Counts()
+        self.guard = guard or Guard(self.counts)
+        self.quarantine = Quarantine(store, clock, node, self.counts)
 
     def on_commit(self, hear: Callable[[Committed], None]) -> None:
         """Every commit of this process is handed to `hear`, before the senders of its events learn of it."""
@@ -121,7 +138,7 @@ class Runner:
         """Put an event in the user's queue. The future ends when the store has it.
 
         It fails with StoreDown or TooManyConflicts when it could not be written (it may be sent again: its id is
-        applied once), and with whatever a faulty rule raised when the event itself could not be decided.
+        applied once), and with CorruptState when what the store has of the user cannot be read.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
@@ -159,9 +176,14 @@ class Runner:
     async def read(self, user: str) -> State:
         """The user's state as the store has it, or a fresh one, which the user's first event then builds on.
 
-        Raises StoreDown.
+        Raises StoreDown or CorruptState.
         """
-        stored = await self.store.load(user)
+        try:
+            stored = await self.store.load(user)
+        except CorruptState as fault:
+            await self.quarantine.take_state(user, fault)
+            raise
+        self.quarantine.mend(user)
         if stored is not None:
             self._states.keep(stored)
             return stored
@@ -226,6 +248,7 @@ class Runner:
                 if conflicts >= CONFLICTS:
                     raise TooManyConflicts(user)
             except (StoreDown, TimeoutError) as fault:
+                self.counts.add("store_errors")
                 pause = PAUSE[min(failures, len(PAUSE) - 1)]
                 failures += 1
                 if isinstance(fault, BreakerOpen) or loop.time() + pause > deadline:
@@ -266,10 +289,10 @@ class Runner:
                 continue
             try:
                 more = turn.more or event is not last
-                step = engine.step(program, turn.state, event, now, more=more)
-            except Exception as fault:  # one event a rule cannot digest must not hold up the user's others
-                log.exception("an event could not be decided", event_id=event.id, kind=type(event).__name__)
-                turn.results.append(fault)
+                step = self.guard.step(program, turn.state, event, now, more=more)
+            except SetAside as fault:  # one event that cannot be digested must not hold up the user's others
+                turn.state = engine.pass_over(turn.state, event, now)
+                turn.results.append(Outcome(id=event.id, set_aside=str(fault)))
                 continue
             turn.state = step.state
             turn.results.append(Outcome(id=event.id, effects=step.effects, trace=step.trace, more=more))
@@ -278,17 +301,26 @@ class Runner:
     async def _write(self, user: str, turn: _Turn, batch: list[_Waiting], *, doubtful: bool) -> bool:
         """True when the store has the turn. `doubtful`: an earlier try may have been written without our knowing."""
         done = [(entry.event, result) for entry, result in zip(batch, turn.results, strict=True)]
-        applied = [(event, result) for event, result in done if isinstance(result, Outcome) and not result.duplicate]
+        applied = [(event, result) for event, result in done if not result.duplicate]
         program = self.program(user)
         repeated = len(applied) < len(done) and self.store.confirms
         if not _changed(turn, applied) and not repeated:
+            tally(self.counts, turn.results)
             if doubtful:
                 self._tell(Committed(user, turn.state, (), engine.alarm(program, turn.state)))
             return True
-        commit = turn.commit = turn.commit or self._commit_of(user, turn, applied, program)
+        if turn.commit is None:
+            for event, outcome in applied:
+                if outcome.set_aside:
+                    await self.quarantine.take_event(user, event, outcome.set_aside)
+            turn.commit = self._commit_of(user, turn, applied, program)
+        commit = turn.commit
         if not await self.store.commit(commit):
             self._states.drop(user)
+            self.counts.add("conflicts")
             return False
+        self.counts.add("commits")
+        tally(self.counts, turn.results)
         self._states.keep(commit.state)
         self._tell(Committed(user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))
         return True
@@ -299,6 +331,8 @@ class Runner:
         alarm = engine.alarm(program, turn.state)
         if turn.more and alarm is not None:
             alarm = max(alarm, now + engine.FOLLOWS)
+        if alarm is not None and any(isinstance(event, Alarm) and outcome.set_aside for event, outcome in applied):
+            alarm = max(alarm, now + REST)
         op = secrets.token_hex(8)
         version, lineage = turn.base.version + 1, turn.base.lineage
         return Commit(
@@ -330,8 +364,8 @@ class Runner:
 
     def _give_up(self, user: str, batch: list[_Waiting], fault: BaseException) -> None:
         self._states.drop(user)
-        if not isinstance(fault, StoreDown | asyncio.CancelledError):
-            log.error("a user's turn failed", exc_info=fault, event_ids=[entry.event.id for entry in batch])
+        if not isinstance(fault, StoreDown | CorruptState | asyncio.CancelledError):
+            log.error("a user's turn failed", exc_info=fault, bucket=bucket_of(user), events=len(batch))
         for entry in batch:
             _resolve(entry.future, fault)
 
@@ -365,8 +399,8 @@ def _changed(turn: _Turn, applied: list[tuple[Event, Outcome]]) -> bool:
 
 def _worth_logging(event: Event, outcome: Outcome) -> bool:
     """All that a replay cannot know by itself: an alarm of which nothing came rings there anyway."""
-    if outcome.effects or outcome.trace:
-        return True
+    if outcome.effects or outcome.trace or outcome.set_aside:
+        return not outcome.set_aside  # a replay would only meet the same fault
     return bool(event.lost_nodes) if isinstance(event, Alarm) else not isinstance(event, Known | Merged)
 
 
@@ -396,6 +430,14 @@ def _line(user: str, event: Event, outcome: Outcome, now: int) -> bytes:
     if outcome.more:
         line["more"] = True
     return _encode(line)
+
+
+def corrupt_state() -> BadInput:
+    return BadInput(
+        "corrupt-state",
+        "What the server has stored of this user cannot be read.",
+        "The operator finds it under /api/quarantine; until it is mended there is nothing to connect to.",
+    )
 
 
 def _resolve(future: asyncio.Future[Outcome], result: Outcome | BaseException) -> None:

@@ -9,21 +9,26 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from handrail import edge
 from handrail.app import Application, build, preflight
-from handrail.live.sockets import harden
+from handrail.edge.sockets import harden
+from handrail.logs import Cap, PlainFormatter, escape_values
 from handrail.settings import OperatorError, Role, Settings
+from handrail.signals import REQUESTS_WITHIN, STUCK_AFTER
 from handrail.store import StoreDown, StoreUnusable, launch
 
-GRACE = 3  # seconds that open requests get at the end, after live connections were told to go
+LOOK = 0.05  # seconds between two looks at processes that end
 READY_WITHIN = 30.0  # seconds that a new process may take to start
 _PR_SET_PDEATHSIG = 1
 
@@ -48,16 +53,23 @@ def serve(
         environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
         ready = partial(announce, address(listening))
         if settings.workers == 1:
-            _run_here(build(shared, environ=environ), listening, ready)
+            app = build(shared, environ=environ, at_work=_at_work(shared))
+            _run_here(app, _options(shared), listening, ready)
         else:
-            _run_processes(factory, settings.workers, listening, ready)
+            patience = settings.drain_ms / 1_000 + STUCK_AFTER
+            config = uvicorn.Config(factory, factory=True, workers=settings.workers, **_options(shared))
+            _run_processes(config, listening, ready, patience=patience)
 
 
 def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
     """The application of a child process, which does not outlive its parent."""
     _die_with_parent(int(environ[PARENT]))
     _log_to_stderr(settings.log_level)
-    return build(settings, environ=environ)
+    return build(settings, environ=environ, at_work=_at_work(settings))
+
+
+def _at_work(settings: Settings) -> Path:
+    return settings.data_dir.absolute() / "at-work"
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -105,31 +117,32 @@ def _effective_role(settings: Settings) -> Role:
     return settings.role if settings.redis_url else "all"
 
 
-def _options() -> dict[str, Any]:
+def _options(settings: Settings) -> dict[str, Any]:
     return {
         "lifespan": "on",  # a server whose start failed must not answer
         "loop": "uvloop" if sys.platform != "win32" else "asyncio",
-        "http": "httptools",
-        "ws": "websockets-sansio",
-        "ws_per_message_deflate": False,  # an idle socket that deflated once holds three times the memory
-        "ws_max_size": 65_536,
-        "timeout_graceful_shutdown": GRACE,
+        **edge.options(),
+        "timeout_graceful_shutdown": REQUESTS_WITHIN,
+        "forwarded_allow_ips": list(settings.proxies),
         "log_config": None,
         "access_log": False,
         "server_header": False,
     }
 
 
-def _run_here(application: Application, listening: socket.socket, ready: Callable[[], None]) -> None:
-    server = _Server(uvicorn.Config(application, **_options()), ready)
+def _run_here(
+    application: Application, options: dict[str, Any], listening: socket.socket, ready: Callable[[], None]
+) -> None:
+    server = _Server(uvicorn.Config(application, **options), ready)
     server.run(sockets=[listening])
     if not server.started:
         raise OperatorError("the server could not start; the log above says why")
 
 
-def _run_processes(factory: str, count: int, listening: socket.socket, ready: Callable[[], None]) -> None:
-    supervisor = _Processes(uvicorn.Config(factory, factory=True, workers=count, **_options()), [listening])
-    supervisor.announce(ready)
+def _run_processes(
+    config: uvicorn.Config, listening: socket.socket, ready: Callable[[], None], *, patience: float
+) -> None:
+    supervisor = _Processes(config, [listening], ready, patience)
     supervisor.run()
     if not supervisor.served:
         raise OperatorError("the servers could not start; the log above says why")
@@ -147,12 +160,15 @@ class _Server(uvicorn.Server):
 
 
 class _Processes(Multiprocess):
-    """uvicorn's supervisor, which says when all its processes serve."""
+    """uvicorn's supervisor, which says when all its processes serve, and waits for their end only so long."""
 
-    served = False
-
-    def announce(self, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], ready: Callable[[], None], patience: float
+    ) -> None:
+        super().__init__(config, sockets)
+        self.served = False
         self._ready = ready
+        self._patience = patience  # seconds
 
     def init_processes(self) -> None:
         super().init_processes()
@@ -161,6 +177,19 @@ class _Processes(Multiprocess):
             self._ready()
         else:
             self.should_exit.set()
+
+    def join_all(self) -> None:
+        """Wait until the processes have sent their clients away; a further signal is passed on to them."""
+        end = time.monotonic() + self._patience
+        while any(each.process.is_alive() for each in self.processes) and time.monotonic() < end:
+            if self.signal_queue:
+                self.signal_queue.clear()
+                self.terminate_all()
+            time.sleep(LOOK)
+        for each in self.processes:
+            if each.process.is_alive():
+                each.kill()
+        super().join_all()
 
 
 def _die_with_parent(parent: int) -> None:
@@ -186,14 +215,18 @@ def _log_to_stderr(level: str) -> None:
     """Plain lines: time, level, what happened, and the facts as key=value; coloured on a terminal.
 
     Tracebacks are Python's own: prettier ones print the values of variables, which are what users did and who they are.
+    Of lines of one kind, ten a second are written.
     """
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
+            Cap(),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            escape_values,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
             ),
@@ -202,13 +235,14 @@ def _log_to_stderr(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(
-        level=max(least, logging.WARNING), format="%(asctime)s [%(levelname)s] %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s [%(levelname)s] %(message)s"))
+    handler.addFilter(Cap())
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler])
     logging.getLogger("uvicorn.error").addFilter(is_ours)
 
 
 def is_ours(record: logging.LogRecord) -> bool:
-    """Whether an error that uvicorn reports is one of the server, and not what any caller can bring about: text that is
-    no UTF-8, or a handshake that was refused (which it takes for forgotten)."""
-    return not record.getMessage().startswith(("Invalid UTF-8 sequence", "ASGI callable returned without completing"))
+    """Whether an error that uvicorn reports is one of the server, and not what any caller can bring about: what is no
+    HTTP, or a handshake that was refused (which it takes for forgotten)."""
+    return not record.getMessage().startswith(("Invalid HTTP request", "ASGI callable returned without completing"))

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from handrail.core.durations import parse_duration
+
 Role = Literal["all", "web", "worker"]
 
 
@@ -43,10 +45,41 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
         if not _ORIGIN.fullmatch(origin):
             why = "'{origin}' is no origin: write scheme, host and perhaps port, such as https://app.example.com"
             raise PydanticCustomError("origin", why, {"origin": origin})
+        if not origin.isascii():
+            why = "'{origin}' would never match: write its host as browsers send it, which begins with xn--"
+            raise PydanticCustomError("origin", why, {"origin": origin})
     return origins
 
 
+def _check_duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError as fault:
+        raise PydanticCustomError("duration", "{why}", {"why": str(fault)}) from None
+    return text
+
+
+def _check_span(text: str) -> str:
+    if not parse_duration(_check_duration(text)):
+        raise PydanticCustomError("duration", "it has to be longer than 0s")
+    return text
+
+
+def _check_proxies(proxies: tuple[str, ...]) -> tuple[str, ...]:
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            why = "'{proxy}' is no address or network: write such as 10.0.0.7 or 10.0.0.0/8"
+            raise PydanticCustomError("proxy", why, {"proxy": proxy}) from None
+    return proxies
+
+
+Proxies = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_proxies)]
+Count = Annotated[int | None, Field(ge=0)]
+Span = Annotated[str, AfterValidator(_check_span)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
+Duration = Annotated[str, AfterValidator(_check_duration)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_check_origins)]
 
 
@@ -68,13 +101,22 @@ class Settings(BaseModel):
         "accepted",
         description="what an acknowledgement is worth: accepted, replicated or durable",
     )
-    data_dir: Path = Field(Path(".handrail"), description="where the embedded store keeps its files")
+    data_dir: Path = Field(
+        Path(".handrail"),
+        description="where the embedded store keeps its files, and processes note what they are deciding",
+    )
     rules: Path = Field(Path("rules"), description="folder of rule files")
     client_secret: str | None = Field(
         None, min_length=32, repr=False, description="secret of HS256 client tokens, at least 32 characters"
     )
     client_public_key: str | None = Field(
         None, repr=False, description="PEM public key of EdDSA or RS256 client tokens, in place of the secret"
+    )
+    token_max_age: Span | None = Field(
+        None, description="client tokens must expire, at most this far ahead, such as 1h; unset: as they say"
+    )
+    token_audience: str | None = Field(
+        None, min_length=1, description="audience (aud) that client tokens must be for; unset: they name none"
     )
     write_key: str | None = Field(None, min_length=1, repr=False, description="key that servers send events with")
     admin_key: str | None = Field(None, min_length=1, repr=False, description="bearer key of the admin API")
@@ -84,6 +126,28 @@ class Settings(BaseModel):
     )
     webhook_allow_private: Switch = Field(False, description="let webhooks go to private addresses (on or off)")
     demo: Switch | None = Field(None, description="serve /demo (on or off); unset: on where it listens on loopback")
+    drain: Duration = Field(
+        "10s", description="how long a server that stops takes at most to send thousands of connections away"
+    )
+    handshake_rate: Count = Field(
+        None, description="connections a process takes in a second; 0 sets no bound. Unset: 500, none on loopback"
+    )
+    address_handshake_rate: Count = Field(
+        None, description="connections one address may open in a second; unset: 50, none on loopback"
+    )
+    address_connections: Count = Field(
+        None, description="connections one address may have to a process; unset: 1000, none on loopback"
+    )
+    user_connections: int = Field(100, ge=0, description="connections one user may have; 0 sets no bound")
+    message_rate: Count = Field(
+        None, description="messages a second of one user or connection; unset: 100, none on loopback"
+    )
+    write_rate: Count = Field(
+        None, description="events a second sent with the write key; unset: 5000, none on loopback"
+    )
+    proxies: Proxies = Field(
+        ("127.0.0.1", "::1"), description="addresses or networks of proxies whose X-Forwarded-For is believed"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     @classmethod
@@ -109,8 +173,17 @@ class Settings(BaseModel):
         return is_loopback(self.host)
 
     @property
+    def guarded(self) -> bool:
+        """Whether others can reach the server, so that there are limits to what they may do."""
+        return not self.loopback or bool(self.origins)
+
+    @property
     def with_demo(self) -> bool:
         return self.loopback if self.demo is None else self.demo
+
+    @property
+    def drain_ms(self) -> int:
+        return parse_duration(self.drain)
 
     def refusals(self) -> list[str]:
         """Why these settings must not be served, one line each; nothing if they may."""

@@ -46,10 +46,10 @@ def free_port() -> int:
 
 
 class Server:
-    """`handrail serve` as a process of its own, with its own data."""
+    """`handrail serve` as a process of its own, with its own data; `settings` are environment variables."""
 
-    def __init__(self, data: Path, rules: Path, *flags: str) -> None:
-        self.data, self.rules, self.flags = data, rules, flags
+    def __init__(self, data: Path, rules: Path, *flags: str, **settings: str) -> None:
+        self.data, self.rules, self.flags, self.settings = data, rules, flags, settings
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[str] | None = None
@@ -58,7 +58,7 @@ class Server:
         command = [sys.executable, "-m", "handrail", "serve", "--port", str(self.port), "--rules", str(self.rules)]
         command += self.flags
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
-        environ = {**inherited, "HANDRAIL_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
+        environ = {**inherited, "HANDRAIL_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1", **self.settings}
         with (self.data.parent / f"{self.data.name}.log").open("a+") as log:
             start = log.tell()
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, env=environ)

@@ -14,7 +14,7 @@ from handrail.core.events import Alarm, Track
 from handrail.core.program import Program
 from handrail.core.state import State
 
-FEW = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 MINUTE = 60_000
 
 RULES = """

@@ -208,7 +208,7 @@ ATOMS = st.one_of(
 WHOLE = st.recursive(
     ATOMS, lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from(["&&", "||"]), inner), max_leaves=3
 )
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 
 def agree(play: Play, instants: Iterable[int]) -> None:

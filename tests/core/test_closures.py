@@ -213,7 +213,7 @@ scopes = st.builds(
         lambda at: at.replace(tzinfo=UTC, microsecond=at.microsecond // 1000 * 1000)
     ),
 )
-MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 
 
 @MANY
@@ -292,7 +292,7 @@ def test_what_people_write_needs_no_library(source: str) -> None:
     assert build(EXPRESSIONS.compile(source, want="any").tree) is not None
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(written()), scopes)
 def test_what_people_write_comes_to_the_same(source: str, scope: Scope) -> None:
     scope.values["user.counters"] = {

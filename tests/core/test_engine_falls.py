@@ -11,7 +11,7 @@ from plays import START, Play
 
 from handrail.core.explain import explain
 
-FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 SECOND = 1_000
 
 

@@ -13,7 +13,7 @@ from handrail.core.explain import explain
 from handrail.core.report import report
 from handrail.core.rules import load
 
-FEW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 KEYED = "key: event.properties.k"
 FIRED = ["set {'t': 1}"]
 

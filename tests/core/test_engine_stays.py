@@ -285,7 +285,7 @@ def dwelt(edges: list[Edge], lengths: dict[str, list[int]], *, active: int, idle
     return told
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(histories())
 def test_dwell_is_what_every_second_of_the_history_adds_up_to(edges: list[Edge]) -> None:
     lengths = {"one": [10, 25, 60], "two": [15]}

@@ -173,7 +173,7 @@ def count_once(world: World) -> None:
     assert list(state.seen.values()) == sorted(state.seen.values())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(LIVES, LIVES, st.booleans(), st.integers(0, 1))
 def test_a_merge_at_any_moment(
     before: list[tuple[int, str, str]], after: list[tuple[int, str, str]], twice: bool, stops: int

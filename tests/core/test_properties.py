@@ -232,7 +232,7 @@ HAPPENINGS = st.one_of(
     st.fixed_dictionaries({"kind": st.just("alarm"), "lost": st.booleans()}),
 )
 HISTORIES = st.lists(st.tuples(PAUSES, HAPPENINGS), min_size=1, max_size=25)
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def event_of(happening: dict[str, Any], number: int, now: int) -> ev.Event:

@@ -28,7 +28,6 @@ EXAMPLES = os.environ.get("HANDRAIL_EXAMPLES")
 BUDGET = settings(
     max_examples=int(EXAMPLES or 80),
     derandomize=EXAMPLES is None,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handrail.core.rules import Loaded, load
+from handrail.core.rules import Loaded, compile_rules, load
 
 DOCUMENTS = (
     "trigger: a\nwhen: {event: x}\nif: user.counters.tried > 2\nthen: [{prompt: hello}]\n",
@@ -46,8 +46,9 @@ def told(loaded: Loaded) -> tuple[Any, ...]:
 def test_loading_again_comes_to_what_loading_afresh_does(versions: list[tuple[dict[str, str], dict[str, str]]]) -> None:
     work = None
     for sources, environ in versions:
-        again = load(sources, environ, before=work)
-        assert told(again) == told(load(sources, environ))
+        again, afresh = compile_rules(sources, environ, before=work), compile_rules(sources, environ)
+        assert told(again) == told(afresh)
+        assert again.advise() == afresh.advise()
         work = again.work
 
 
@@ -72,7 +73,7 @@ GOOD = {
 def test_only_what_changed_is_compiled(path: str, text: str, made_anew: set[str]) -> None:
     before = load(GOOD, {})
     assert before.program is not None
-    after = load({**GOOD, path: text}, {}, before=before.work)
+    after = compile_rules({**GOOD, path: text}, {}, before=before.work)
     assert after.work is not None
     triggers = {name: each for file in after.work.files.values() for name, each in file.parts.triggers.items()}
     assert {name for name, each in triggers.items() if before.program.triggers.get(name) is not each} == made_anew

@@ -14,6 +14,8 @@ from nodes import Node, until
 class Page:
     """Hears what the server says."""
 
+    name = "page"
+
     def __init__(self) -> None:
         self.heard: list[dict[str, Any]] = []
 

@@ -6,17 +6,16 @@ import asyncio
 
 import httpx2
 import pytest
-from joserfc import jwt
-from joserfc.jwk import OctKey
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from bearers import SECRET, token
 from handrail.core.events import Connected, Merge
 from handrail.identity import Identity
 from handrail.profiles import Profiles
 from nodes import Node, Start, eventually, hear, say
 
-SECRET = "a-secret-that-is-long-enough-for-tests"
+NOW = 1_800_000_000_000
 
 
 async def visit(client: ClientConnection, visitor: str = "anon-1") -> None:
@@ -151,15 +150,11 @@ async def test_a_merge_that_another_process_began_is_finished_by_the_timers(star
     assert "anon-1" not in [user for _, user in await node.store.due(2**52)]
 
 
-def token(user: str, **claims: object) -> str:
-    return jwt.encode({"alg": "HS256"}, {"sub": user, **claims}, OctKey.import_key(SECRET))
-
-
 async def test_where_tokens_are_needed_a_visitor_has_one_that_says_so(start: Start) -> None:
-    gate = Identity(lambda: 1_800_000_000_000, secret=SECRET)
+    gate = Identity(lambda: NOW, secret=SECRET)
     node = await start(gate=gate)
     async with node.dial() as anonymous:
-        await say(anonymous, "hello", token=token("anon-1", anonymous=True))
+        await say(anonymous, "hello", token=token("anon-1", now=NOW, anonymous=True))
         await hear(anonymous, "welcome")
         await say(anonymous, "track", id="1", name="greeted", properties={"n": 1})
         await hear(anonymous, "ack")
@@ -167,16 +162,16 @@ async def test_where_tokens_are_needed_a_visitor_has_one_that_says_so(start: Sta
         await say(bare, "hello", anonymous_id="anon-1")
         assert (await hear(bare))["code"] == "bad-token"
     async with node.dial() as known:
-        await say(known, "hello", token=token("ada"), anonymous_id="anon-1")
+        await say(known, "hello", token=token("ada", now=NOW), anonymous_id="anon-1")
         assert (await hear(known, "welcome"))["slots"]["top"]["title"] == "Hello 1"
     async with node.dial() as anonymous:
-        await refused(anonymous, token=token("anon-1", anonymous=True))
+        await refused(anonymous, token=token("anon-1", now=NOW, anonymous=True))
 
 
 async def test_a_token_without_that_claim_makes_its_user_known(start: Start) -> None:
-    node = await start(gate=Identity(lambda: 1_800_000_000_000, secret=SECRET))
+    node = await start(gate=Identity(lambda: NOW, secret=SECRET))
     async with node.dial() as client:
-        await say(client, "hello", token=token("bob"))
+        await say(client, "hello", token=token("bob", now=NOW))
         await hear(client, "welcome")
         await say(client, "track", id="1", name="greeted")
         await hear(client, "ack")

@@ -157,7 +157,10 @@ async def test_the_outbox_gives_what_follows_an_offset_in_order(any_store: Store
     await any_store.commit(turn(version=2, offset=3))
     await any_store.commit(turn(version=3, offset=12, frames=9))
     assert [offset for offset, _ in await any_store.outbox("ana", 0)] == list(range(1, 13))
-    assert await any_store.outbox("ana", 10) == [(11, b'{"offset":11}'), (12, b'{"offset":12}')]
+    assert await any_store.outbox("ana", 10) == [
+        (11, b'{"type":"content","offset":11}'),
+        (12, b'{"type":"content","offset":12}'),
+    ]
     assert await any_store.outbox("ana", 12) == []
     assert await any_store.outbox("ana", 99) == []
     assert [offset for offset, _ in await any_store.outbox("ana", 2, limit=2)] == [3, 4]
@@ -414,3 +417,26 @@ async def test_processes_and_whom_they_hold(any_store: Store) -> None:
 
 async def test_ping(any_store: Store) -> None:
     assert 0 <= await any_store.ping() < 1
+
+
+# --- who may come in -------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_kept_under_a_ticket_is_taken_once(another: Open) -> None:
+    here, there = await another(), await another()
+    await here.keep_ticket("t1", b"one", 60_000)
+    await here.keep_ticket("t2", b"two", 60_000)
+    assert await there.take_ticket("t1") == b"one"
+    assert await here.take_ticket("t1") is None
+    assert await here.take_ticket("t2") == b"two"
+
+
+async def test_what_is_announced_is_told_to_every_process_from_its_mark_on(another: Open) -> None:
+    here, there = await another(), await another()
+    assert await there.announced() == []
+    for user in ("ada", "bob ☃", "ada"):
+        await here.announce(user)
+    told = await there.announced()
+    assert [user for _, user in told] == ["ada", "bob ☃", "ada"]
+    assert await here.announced(told[0][0]) == told[1:]
+    assert await here.announced(told[-1][0]) == []

@@ -166,7 +166,7 @@ async def test_an_outbox_whose_state_was_lost_does_not_come_back(store: RedisSto
     await store.commit(turn(version=1, offset=5, frames=5, seen=(("a", NOW),)))
     tell(valkey, "DEL", user_keys("ana").state)
     assert await store.commit(turn(version=1, offset=1, frames=1))
-    assert await store.outbox("ana", 0) == [(1, b'{"offset":1}')]
+    assert await store.outbox("ana", 0) == [(1, b'{"type":"content","offset":1}')]
 
 
 async def test_an_outbox_ages(store: RedisStore, valkey: Embedded) -> None:
@@ -176,7 +176,7 @@ async def test_an_outbox_ages(store: RedisStore, valkey: Embedded) -> None:
         assert 23 * 3_600_000 < left <= 24 * 3_600_000
         tell(valkey, "DEL", key)
     assert await store.commit(turn(version=2, offset=2, frames=1))
-    assert await store.outbox("ana", 0) == [(2, b'{"offset":2}')]
+    assert await store.outbox("ana", 0) == [(2, b'{"type":"content","offset":2}')]
 
 
 async def test_all_that_a_commit_touches_lies_in_one_slot(store: RedisStore, valkey: Embedded) -> None:

@@ -15,7 +15,7 @@ def turn(user: str = "ana", version: int = 1, offset: int = 0, frames: int = 0, 
     """The commit that makes `version`, its last `frames` messages ending at `offset`."""
     state = State(user=user, epoch="e1", version=version, offset=offset, traits=more.pop("traits", {}))
     numbers = range(offset - frames + 1, offset + 1)
-    told = tuple((number, b'{"offset":%d}' % number) for number in numbers)
+    told = tuple((number, b'{"type":"content","offset":%d}' % number) for number in numbers)
     return Commit(state=state, **{"expected": version - 1, "frames": told, "now": NOW, "node": "n1", **more})
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import httpx2
+from starlette.applications import Starlette
+
+from handrail.lag import LIMIT, Lag
+from handrail.store import MemoryStore
+from handrail.web.health import routes
 from servers import Serve
 
 
@@ -32,3 +38,22 @@ async def test_a_worker_serves_its_health_and_nothing_else(serve: Serve) -> None
     assert (await client.get("/readyz")).status_code == 200
     for path in ("/v1/track", "/client/handrail.js", "/demo", "/updates/sse"):
         assert (await client.get(path)).status_code == 404
+
+
+async def test_a_loop_that_was_held_up_too_long_is_not_ready_and_a_trigger_switched_off_is_told() -> None:
+    lag = Lag()
+    off: list[str] = []
+    application = Starlette(routes=routes(MemoryStore(), Rules(), lambda: False, switched_off=lambda: off, lag=lag))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(application), base_url="http://handrail") as client:
+        assert (await client.get("/readyz")).status_code == 200
+        off.append("bad")
+        lag.note(LIMIT - 1)
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["rules"]["switched_off"]) == (200, ["bad"])
+        lag.note(LIMIT)
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["loop"]) == (503, {"worst_lag_ms": LIMIT})
+
+
+class Rules:
+    loaded, version, files, triggers, problems = True, "v1", 1, 1, ()

@@ -10,15 +10,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from joserfc import jwt
-from joserfc.jwk import OctKey
 from segment.analytics.client import Client  # type: ignore[import-untyped]
 
+from bearers import SECRET, token
 from handrail.store import RedisStore, launch
 from handrail.web.ingest import MAX_BODY
 from servers import Serve
-
-SECRET = "a secret that is long enough to be one"
 
 
 def problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
@@ -161,8 +158,7 @@ async def test_without_a_write_key_any_will_do(serve: Serve) -> None:
 
 async def test_a_page_posts_with_its_users_token_and_for_that_user_only(serve: Serve, store: RedisStore) -> None:
     client = await serve(client_secret=SECRET, write_key="w")
-    token = jwt.encode({"alg": "HS256"}, {"sub": "ann"}, OctKey.import_key(SECRET))
-    bearer = {"Authorization": f"Bearer {token}"}
+    bearer = {"Authorization": f"Bearer {token('ann')}"}
     assert (await client.post("/v1/track", json={"event": "greeted"}, headers=bearer)).json() == {"success": True}
     assert await traits(store, "ann") == {"greeted": True}
     problem(await client.post("/v1/track", json={"event": "x", "userId": "bob"}, headers=bearer), 403)
@@ -299,11 +295,10 @@ async def test_nobody_takes_over_a_user_by_naming_them(serve: Serve, store: Redi
 async def test_a_page_with_a_token_says_which_visitor_its_user_was(serve: Serve, store: RedisStore) -> None:
     client = await serve(client_secret=SECRET)
 
-    def bearer(**claims: object) -> dict[str, str]:
-        token = jwt.encode({"alg": "HS256"}, {"exp": 4e9, **claims}, OctKey.import_key(SECRET))
-        return {"Authorization": f"Bearer {token}"}
+    def bearer(user: str, **claims: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token(user, **claims)}"}
 
-    anonymous, known = bearer(sub="anon-1", anonymous=True), bearer(sub="ann")
+    anonymous, known = bearer("anon-1", anonymous=True), bearer("ann")
     await client.post("/v1/track", json={"event": "greeted"}, headers=anonymous)
     answer = await client.post("/v1/identify", json={"anonymousId": "anon-1"}, headers=known)
     assert answer.json() == {"success": True}

@@ -31,6 +31,7 @@ def settle(turn: Turn, woken: list[Candidate] | None = None) -> None:
         candidates += [candidate for occurrence in occurrences for candidate in _wake(turn, occurrence)]
         for trigger, occurrence in _in_order(candidates):
             consider(turn, trigger, occurrence)
+        turn.at_work = ""
         candidates = []
         refresh_segments(turn)
         if not turn.occurrences and refresh_flow(turn):
@@ -50,6 +51,8 @@ def hold(turn: Turn, trigger: Trigger) -> Block | None:
 
 def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
     """Judge one trigger that came true, and let it act if nothing speaks against it."""
+    if _is_off(turn, trigger.name):
+        return
     if trigger.condition is not None:
         holds, error = trigger.condition.holds(turn.scope(occurrence))
         if not holds:
@@ -97,15 +100,27 @@ def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
     for key in occurrence.keys:
         cancel_waits(turn, key, occurrence)
         for trigger, hook in turn.program.hooks.get(key, ()):
-            if hook.wake(turn, occurrence):
+            if not _is_off(turn, trigger.name) and hook.wake(turn, occurrence):
                 woken.append((trigger, occurrence))
+    turn.at_work = ""
     return woken
+
+
+def _is_off(turn: Turn, trigger: str) -> bool:
+    """Whether the trigger is to be left alone; if not, it is at work from now on."""
+    turn.at_work = trigger
+    if trigger not in turn.program.off:
+        return False
+    turn.note(trigger, "off", detail="its evaluation raised an error; the server's log says more")
+    return True
 
 
 def cancel_waits(turn: Turn, key: str, occurrence: Occurrence) -> None:
     """Drop what waits and was begun of the triggers that `cancel_on` this."""
     for cancel in turn.program.cancels.get(key, ()):
         waits, memory, trigger = turn.state.waits, turn.state.memory, turn.program.triggers[cancel.trigger]
+        if _is_off(turn, cancel.trigger):
+            continue
         begun = [name for name in trigger.begins if name in memory]
         falling = trigger.falling(turn.state.counters)
         pending = begun or falling or any(wait.trigger == cancel.trigger for wait in waits)

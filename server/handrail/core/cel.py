@@ -98,7 +98,8 @@ class Runtime:
 
 class Checked(Struct, frozen=True):
     """What the compiler tells of a source without faults, or of the outline of many: the syntax tree, the name of its
-    type, and what is read off the tree; `variables` are the names in `uses`, sorted. Where it is `plain` there is
+    type, and what is read off the tree; `variables` are the names in `uses`, sorted, `maps` those with entries of any
+    name. Where it is `plain` there is
     nothing in it that the compiler should not have let pass. The library goes through a map in another order in each
     process; what comes `unordered` of it is put in order."""
 
@@ -108,19 +109,22 @@ class Checked(Struct, frozen=True):
     unordered: bool
     uses: list[Use]
     variables: tuple[str, ...]
+    maps: tuple[str, ...]
 
 
 def check(runtime: Runtime, names: Iterable[str]) -> Checked:
     """Raises RuntimeError with every fault of the source."""
     tree = parse_tree(runtime.compiled.serialize())
     uses = list(uses_of(tree, frozenset(names)))
+    variables = sorted({name for name, _, _ in uses})
     return Checked(
         tree,
         kind=runtime.compiled.return_type().name(),
         plain=not any(node.kind == "loop" or node.name in _WITH_LITERALS for node in tree.walk()),
         unordered=tree.kind == "loop" and tree.parts[0].name in MAPS and tree.parts[1].kind == "list",
         uses=uses,
-        variables=tuple(sorted({name for name, _, _ in uses})),
+        variables=tuple(variables),
+        maps=tuple(name for name in variables if name in MAPS),
     )
 
 

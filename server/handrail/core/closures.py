@@ -8,7 +8,6 @@ value that CEL cannot hold is an error there, and none where nothing comes to it
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -160,10 +159,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "_==_": same,
     "_!=_": values.differ,
-    "_<_": values.ordering(operator.lt),
-    "_<=_": values.ordering(operator.le),
-    "_>_": values.ordering(operator.gt),
-    "_>=_": values.ordering(operator.ge),
+    **{name: values.ordering(relation) for name, relation in values.RELATIONS.items()},
     "_+_": values.add,
     "_-_": values.subtract,
     "_*_": values.multiply,
@@ -185,10 +181,10 @@ def _call(name: str, parts: tuple[Node, ...], item: str) -> Closure:
         return _constant(literal(parts))
     if name == "matches" and len(parts) == 2:
         return _textual(*_plain_pattern(parts[1]), _build(parts[0], item))
+    if name in ("_&&_", "_||_"):
+        return _join([_build(part, item) for part in _operands(name, parts)], name == "_||_")
     closures = [_build(part, item) for part in parts]
     match name, closures:
-        case "_&&_" | "_||_", [left, right]:
-            return _join(left, right, name == "_||_")
         case "!_", [operand]:
             return _not(operand)
         case "_?_:_", [condition, then, otherwise]:
@@ -204,28 +200,34 @@ def _call(name: str, parts: tuple[Node, ...], item: str) -> Closure:
     raise _Unsupported
 
 
-def _join(left: Closure, right: Closure, decisive: bool) -> Closure:
-    """`&&`, which a false side decides, or `||`, which a true one does, whatever the other is."""
+def _operands(name: str, parts: tuple[Node, ...]) -> list[Node]:
+    """What a chain of the same `&&` or `||` joins."""
+    return [each for part in parts for each in (_operands(name, part.parts) if part.name == name else [part])]
 
-    def decides(scope: Source, at: Any) -> bool:
-        try:
-            return right(scope, at) is decisive
-        except Doubt:
-            return False
+
+def _join(parts: list[Closure], decisive: bool) -> Closure:
+    """`&&`, which a false part decides, or `||`, which a true one does, whatever the others are."""
+    passing = not decisive
 
     def join(scope: Source, at: Any) -> bool:
-        try:
-            first: object = left(scope, at)
-        except Doubt:
-            if decides(scope, at):
+        fault: Doubt | None = None
+        odd = False
+        for part in parts:
+            try:
+                value: object = part(scope, at)
+            except Doubt as raised:
+                fault = fault or raised
+                continue
+            if value is passing:
+                continue
+            if value is decisive:
                 return decisive
-            raise
-        if first is decisive:
-            return decisive
-        second = right(scope, at)
-        if second is decisive or (type(first) is bool and type(second) is bool):
-            return second is True
-        raise Doubt
+            odd = True
+        if odd:
+            raise Doubt
+        if fault is not None:
+            raise fault
+        return passing
 
     return join
 
@@ -264,6 +266,8 @@ def _binary(name: str, left: Closure, right: Closure, parts: tuple[Node, ...]) -
     if name == "@in" and parts[1].kind == "list" and all(isinstance(each.value, str) for each in parts[1].parts):
         return _is_one_of(left, frozenset(str(each.value) for each in parts[1].parts))
     function = _BINARY[name]
+    if name in values.RELATIONS and type(second) is int and parts[1].kind == "constant":
+        return _compares(left, values.RELATIONS[name], second, function)
     if parts[1].kind == "constant":
         return lambda scope, at: function(left(scope, at), second)
     return lambda scope, at: function(left(scope, at), right(scope, at))
@@ -275,6 +279,18 @@ def _is_text(operand: Closure, text: str, wanted: bool) -> Closure:
         return (type(value) is str and value == text) is wanted
 
     return is_text
+
+
+def _compares(
+    operand: Closure, relation: Callable[[Any, Any], bool], number: int, function: Callable[[Any, Any], Any]
+) -> Closure:
+    """Against a whole number, mostly of one."""
+
+    def compares(scope: Source, at: Any) -> Any:
+        value = operand(scope, at)
+        return relation(value, number) if type(value) is int else function(value, number)
+
+    return compares
 
 
 def _is_one_of(operand: Closure, texts: frozenset[str]) -> Closure:

@@ -25,48 +25,52 @@ class Use(NamedTuple):
     what: Expression | Template | Nested
 
 
+class Origin(NamedTuple):
+    """Whose a `when` form is: its trigger, its place among the trigger's, and the trigger's fingerprint."""
+
+    trigger: str
+    place: int
+    rule: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.trigger}#{self.place}"
+
+
+class Bench(NamedTuple):
+    """What the compilers of a file share. `problems` and `uses` grow: all that is wrong, and all that compiled."""
+
+    names: Names
+    expressions: Expressions
+    templates: Templates
+    problems: list[Problem]
+    uses: list[Use]
+
+
 class Compiler:
     """Compiles the parts of one document; every fault is noted at its place and compiling goes on.
 
     A path is a sequence of keys and indexes from the document's root, or from `root` where one was given.
     """
 
-    __slots__ = ("_expressions", "_root", "_templates", "document", "names", "problems", "uses")
+    __slots__ = ("_bench", "_root", "document")
 
-    def __init__(
-        self,
-        document: Document,
-        names: Names,
-        *,
-        expressions: Expressions,
-        templates: Templates,
-        problems: list[Problem],
-        uses: list[Use],
-        root: tuple[str | int, ...] = (),
-    ) -> None:
+    def __init__(self, bench: Bench, document: Document, root: tuple[str | int, ...] = ()) -> None:
         self.document = document
-        self.names = names
-        self.problems = problems
-        self.uses = uses  # all that compiled, of every document that shares the list
-        self._expressions = expressions
-        self._templates = templates
+        self._bench = bench
         self._root = root
 
+    @property
+    def names(self) -> Names:
+        return self._bench.names
+
     def below(self, *path: str | int) -> Compiler:
-        return Compiler(
-            self.document,
-            self.names,
-            expressions=self._expressions,
-            templates=self._templates,
-            problems=self.problems,
-            uses=self.uses,
-            root=(*self._root, *path),
-        )
+        return Compiler(self._bench, self.document, (*self._root, *path))
 
     def shape(self, model: type[Model], *path: str | int) -> Model | None:
         """The value at the path as this shape, or None after noting what is wrong with it."""
         value, problems = validate(model, self.document, at=(*self._root, *path))
-        self.problems.extend(problems)
+        self._bench.problems.extend(problems)
         return value
 
     def condition(
@@ -87,10 +91,10 @@ class Compiler:
     def template(self, source: str, *path: str | int, event: bool = True) -> Template:
         try:
             names = CONTEXT if event else [name for name in CONTEXT if name != "event"]
-            template = self._templates.compile(source, names)
+            template = self._bench.templates.compile(source, names)
         except TemplateFault as fault:
             self._template_fault(fault, source, path, "error")
-            return self._templates.compile("")
+            return self._bench.templates.compile("")
         for warning in template.warnings:
             self._template_fault(warning, source, path, "warning")
         self._use(template, path)
@@ -99,10 +103,10 @@ class Compiler:
     def value_template(self, value: Any, *path: str | int, data: bool = False) -> Nested:
         """A nested value whose texts are templates; with `data` they may also name the action's data."""
         try:
-            nested = self._templates.compile_value(value, (*CONTEXT, "data") if data else CONTEXT)
+            nested = self._bench.templates.compile_value(value, (*CONTEXT, "data") if data else CONTEXT)
         except TemplateFault as fault:
             self.error(fault.message, *path, *fault.path)
-            return self._templates.compile_value(None)
+            return self._bench.templates.compile_value(None)
         for inner, template in templates_in(nested.value):
             for warning in template.warnings:
                 self._template_fault(warning, template.source, (*path, *inner), "warning")
@@ -131,7 +135,7 @@ class Compiler:
     def unknown_key(self, kind: str, name: str, names: Iterable[str], *path: str | int) -> None:
         """As `unknown`, for a key of the mapping at the path; put where the key stands."""
         place = self.document.key_place((*self._root, *path, name))
-        self.problems.append(self.document.problem(place, f"unknown {kind} '{name}'{choose(name, list(names))}"))
+        self._bench.problems.append(self.document.problem(place, f"unknown {kind} '{name}'{choose(name, list(names))}"))
 
     def error(self, message: str, *path: str | int) -> None:
         self._note(message, "error", path)
@@ -140,7 +144,7 @@ class Compiler:
         self._note(message, "warning", path)
 
     def _use(self, what: Expression | Template | Nested, path: Path) -> None:
-        self.uses.append(Use(self.document, (*self._root, *path), what))
+        self._bench.uses.append(Use(self.document, (*self._root, *path), what))
 
     def note_inside(
         self,
@@ -151,17 +155,19 @@ class Compiler:
         severity: Literal["error", "warning"] = "error",
     ) -> None:
         """A fault of the expression at the path, put where it first reads this name."""
-        self.problems.append(self.document.problem(self._inside(expression, name, path), message, severity=severity))
+        self._bench.problems.append(
+            self.document.problem(self._inside(expression, name, path), message, severity=severity)
+        )
 
     def _note(self, message: str, severity: str, path: tuple[str | int, ...]) -> None:
         place = self.document.value_place((*self._root, *path))
-        self.problems.append(Problem(self.document.path, place.line, place.column, message, severity))
+        self._bench.problems.append(Problem(self.document.path, place.line, place.column, message, severity))
 
     def _template_fault(
         self, fault: TemplateFault, source: str, path: tuple[str | int, ...], severity: Literal["error", "warning"]
     ) -> None:
         place = self.document.inner_place((*self._root, *path), source, fault.line, fault.column)
-        self.problems.append(self.document.problem(place, fault.message, severity=severity))
+        self._bench.problems.append(self.document.problem(place, fault.message, severity=severity))
 
     def _expression(
         self,
@@ -175,26 +181,28 @@ class Compiler:
         if (*self._root, *path) in self.document.faulty:
             return None
         try:
-            expression = self._expressions.compile(source, want=want, event=event, answers=answers)
+            expression = self._bench.expressions.compile(source, want=want, event=event, answers=answers)
         except ExpressionError as error:
             for fault in error.faults:
                 place = self.document.inner_place((*self._root, *path), source, fault.line, fault.column)
-                self.problems.append(self.document.problem(place, fault.message))
+                self._bench.problems.append(self.document.problem(place, fault.message))
             return None
-        for counter in _unknown(expression.counters or (), self.names.counters):
-            place = self._inside(expression, f"user.counters.{counter}", path)
-            message = f"no counter is named '{counter}'{suggest(counter, self.names.counters)}"
-            self.problems.append(self.document.problem(place, message))
-        for segment in _unknown(expression.segments, self.names.segments):
-            place = self._inside(expression, "user.segments", path)
-            message = f"no segment is named '{segment}'{suggest(segment, self.names.segments)}"
-            self.problems.append(self.document.problem(place, message, severity="warning"))
         self._use(expression, path)
-        personas = expression.personas - {""}
-        for persona in _unknown(personas, self.names.personas) if personas and self.names.personas else ():
-            message = f"no persona is named '{persona}'{suggest(persona, self.names.personas)}"
-            self.note_inside(expression, "user.persona", message, *path, severity="warning")
+        self._check_names(expression, path)
         return expression
+
+    def _check_names(self, expression: Expression, path: Path) -> None:
+        names = self._bench.names
+        for counter in _unknown(expression.counters, names.counters):
+            message = f"no counter is named '{counter}'{suggest(counter, names.counters)}"
+            self.note_inside(expression, f"user.counters.{counter}", message, *path)
+        for segment in _unknown(expression.segments, names.segments):
+            message = f"no segment is named '{segment}'{suggest(segment, names.segments)}"
+            self.note_inside(expression, "user.segments", message, *path, severity="warning")
+        personas = expression.personas - {""} if expression.personas else None
+        for persona in _unknown(personas, names.personas) if personas and names.personas else ():
+            message = f"no persona is named '{persona}'{suggest(persona, names.personas)}"
+            self.note_inside(expression, "user.persona", message, *path, severity="warning")
 
     def _inside(self, expression: Expression, name: str, path: tuple[str | int, ...]) -> Place:
         """Where in the file the expression first reads this name."""
@@ -202,8 +210,8 @@ class Compiler:
         return self.document.inner_place((*self._root, *path), expression.source, line, column)
 
 
-def _unknown(names: Iterable[str], known: Container[str]) -> list[str]:
-    return sorted([name for name in names if name not in known])
+def _unknown(names: Collection[str] | None, known: Container[str]) -> list[str]:
+    return sorted([name for name in names if name not in known]) if names else []
 
 
 def resolve_flow(name: str, flows: Mapping[str, tuple[str, ...]]) -> tuple[str, str | None] | None:

@@ -207,21 +207,23 @@ def _read_values(text: str, starts: list[int]) -> list[dict[str, Any]] | None:
     around: list[Any] = []  # the mappings and lists that the one being filled stands in
     items: Any = documents
     key: str | None = None
+    scalar, mapping, sequence = yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent
+    mapping_end, list_end = yaml.MappingEndEvent, yaml.SequenceEndEvent
     loader = _LOADER(text)
     try:
         for event in iter(loader.get_event, None):
             kind = type(event)
-            if kind is yaml.ScalarEvent:
+            if kind is scalar:
                 if event.tag is not None or event.anchor is not None:
                     return None
                 value = event.value if event.style else resolve(event.value)
-            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-                if event.tag is not None or event.anchor is not None or len(around) >= MAX_DEPTH:
-                    return None
-                value = {} if kind is yaml.MappingStartEvent else []
-            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            elif kind is mapping_end or kind is list_end:
                 items = around.pop()
                 continue
+            elif kind is mapping or kind is sequence:
+                if event.tag is not None or event.anchor is not None or len(around) >= MAX_DEPTH:
+                    return None
+                value = {} if kind is mapping else []
             elif kind is yaml.DocumentStartEvent:
                 if event.version is not None or event.tags:
                     return None
@@ -243,7 +245,7 @@ def _read_values(text: str, starts: list[int]) -> list[dict[str, Any]] | None:
                 continue
             else:
                 items[key], key = value, None
-            if kind is not yaml.ScalarEvent:
+            if kind is not scalar:
                 around.append(items)
                 items = value
     except (yaml.MarkedYAMLError, ValueError):

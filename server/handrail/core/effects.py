@@ -41,9 +41,10 @@ class Considered(Struct, frozen=True, kw_only=True):
     """A line of the trace: a trigger that was woken, and what became of it.
 
     `outcome` is `fired`, `suppressed`, `not-met`, `cancelled` (a wait), `failed` (an action of a trigger that fired),
-    `merged` or `ignored`; `reason` is the suppression (one of policy.REASONS, or loop) or the text of the condition
-    that did not hold; `detail` says more in words; `until` is when a suppression ends by itself (milliseconds since the
-    epoch, None where time alone does not end it). `trigger` is empty where it is about no single one.
+    `merged`, `ignored` or `off` (left out, because evaluating it raised an error); `reason` is the suppression (one of
+    policy.REASONS, or loop) or the text of the condition that did not hold; `detail` says more in words; `until` is
+    when a suppression ends by itself (milliseconds since the epoch, None where time alone does not end it). `trigger`
+    is empty where it is about no single one.
     """
 
     trigger: str

@@ -33,7 +33,7 @@ from handrail.core.traits import tell
 from handrail.core.turn import Turn
 from handrail.core.visits import count_event, is_late, touch
 
-__all__ = ["FOLLOWS", "Step", "alarm", "fresh", "snapshot", "step"]
+__all__ = ["FOLLOWS", "Step", "alarm", "decide", "fresh", "pass_over", "snapshot", "step"]
 
 FOLLOWS = 250  # ms after a step with `more` within which the other event is expected
 
@@ -76,9 +76,16 @@ def step(program: Program, state: State, event: Event, now: int, *, more: bool =
         return Step(state)
     if isinstance(event, ev.Known):
         return Step(_recognise(program, state, now))
+    if isinstance(event, ev.Revoke):
+        return Step(replace(state, revoked=max(state.revoked, event.at)))
     if state.merger is not None:
         return Step(move_on(state, state.merger, event, now))
-    turn = Turn(program, state.fork(), now)
+    return decide(Turn(program, state.fork(), now), event, more=more)
+
+
+def decide(turn: Turn, event: Event, *, more: bool = False) -> Step:
+    """The part of `step` that evaluates rules, on a turn of the caller's: if it raises, `turn.at_work` says where."""
+    now = turn.now
     adopt_rules(turn)
     _drop_lost(turn.state, event)
     elapse(turn, until=min(event.at, now))
@@ -94,6 +101,14 @@ def step(program: Program, state: State, event: Event, now: int, *, more: bool =
     return Step(turn.state, tuple(turn.effects), tuple(turn.trace))
 
 
+def pass_over(state: State, event: Event, now: int) -> State:
+    """The state after an event that was set aside: it counts as applied, and nothing came of it."""
+    state = state.fork()
+    if event.id:
+        _remember(state, event.id, now)
+    return state
+
+
 def _recognise(program: Program, state: State, now: int) -> State:
     """The id is a user's. One that stood for an anonymous visitor, now merged, begins anew; while the merge is going on
     nothing changes."""
@@ -101,9 +116,9 @@ def _recognise(program: Program, state: State, now: int) -> State:
         state = copy(state)
         state.known = True
     elif state.merger is not None and not state.merger.due:
-        version, offset = state.version, state.offset
+        version, offset, revoked = state.version, state.offset, state.revoked
         state = fresh(program, state.user, f"{state.epoch}0", now)
-        state.version, state.offset, state.known = version, offset, True
+        state.version, state.offset, state.revoked, state.known = version, offset, revoked, True
     return state
 
 

@@ -114,7 +114,16 @@ class Merged(Struct, frozen=True, kw_only=True, tag="merged"):
     id: str = ""
 
 
-Event = Track | Identify | Consent | Connected | Disconnected | Activity | Alarm | Known | Merge | Absorb | Merged
+class Revoke(Struct, frozen=True, kw_only=True, tag="revoke"):
+    """Tokens that were issued to the user by `at` are no longer good."""
+
+    at: int
+    id: str = ""
+
+
+Event = (
+    Track | Identify | Consent | Connected | Disconnected | Activity | Alarm | Known | Merge | Absorb | Merged | Revoke
+)
 
 # Made by the server while deciding; they wake triggers and are never sent in from outside.
 SERVER_EVENTS = frozenset({"session_started", "session_ended", "segment_entered", "segment_left"})

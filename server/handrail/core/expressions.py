@@ -77,8 +77,8 @@ class Expression:
     """
 
     __slots__ = (
-        *("__weakref__", "_checked", "_closure", "_outline", "_runtime", "_uses"),
-        *("clock", "counters", "keys", "personas", "reads", "segments", "source"),
+        *("__weakref__", "_checked", "_closure", "_outline", "_reads", "_runtime", "_uses"),
+        *("clock", "counters", "keys", "personas", "segments", "source"),
     )
 
     def __init__(self, source: str, runtime: Runtime, checked: Checked, outline: Outline | None) -> None:
@@ -92,14 +92,23 @@ class Expression:
             if outline is None
             else [(name, None if key is None else outline.meant(key), at) for name, key, at in checked.uses]
         )
-        variables = checked.variables
-        self.keys = {name: keys_used(name, self._uses) for name in variables if name in MAPS}
+        self.keys = {name: keys_used(name, self._uses) for name in checked.maps}
         self.counters = self.keys.get("user.counters", _NONE)
-        self.segments = frozenset([key for name, key, _ in self._uses if name == "user.segments" and key is not None])
-        self.personas = compared_personas(self.tree) if "user.persona" in variables else _NONE
-        self.clock = None if GROWING.keys().isdisjoint(variables) else read_clock(self.tree)
-        entries = [f"{name}.{key}" for name, key, _ in self._uses if key is not None and name in MAPS]
-        self.reads = frozenset((*variables, *entries))
+        self.segments = _NONE
+        if "user.segments" in checked.variables:
+            self.segments = frozenset(
+                [key for name, key, _ in self._uses if name == "user.segments" and key is not None]
+            )
+        self.personas = compared_personas(self.tree) if "user.persona" in checked.variables else _NONE
+        self.clock = None if GROWING.keys().isdisjoint(checked.variables) else read_clock(self.tree)
+        self._reads: frozenset[str] | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        if self._reads is None:
+            entries = [f"{name}.{key}" for name, key, _ in self._uses if key is not None and name in MAPS]
+            self._reads = frozenset((*self._checked.variables, *entries))
+        return self._reads
 
     @property
     def kind(self) -> str:

@@ -58,7 +58,13 @@ class Ping(Struct, frozen=True, kw_only=True, tag="ping"):
     pass
 
 
-ClientMessage = Hello | TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping
+class TokenMessage(Struct, frozen=True, kw_only=True, tag="token"):
+    """A newer token of the same user, shown before the one of the hello expires."""
+
+    token: str
+
+
+ClientMessage = Hello | TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping | TokenMessage
 
 # --- server -> client -------------------------------------------------------------------------------------------
 
@@ -164,6 +170,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
     offset: int
     recovered: bool
     heartbeat_s: int
+    token_expires_in: int | None = None  # seconds; None where no token is needed
     flow: FlowView | None = None
     slots: dict[str, Block] = field(default_factory=dict)
     prompts: tuple[Prompt, ...] = ()
@@ -178,6 +185,7 @@ class Error(Struct, frozen=True, kw_only=True, tag="error"):
     message: str
     fix: str
     id: str | UnsetType = UNSET  # the event refused, when one was
+    retry_ms: int | UnsetType = UNSET  # when it may be sent again, where that is all that is wrong with it
 
 
 class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
@@ -189,7 +197,13 @@ class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
     pass
 
 
+class Renewed(Struct, frozen=True, kw_only=True, tag="renewed"):
+    """The newer token was taken."""
+
+    token_expires_in: int | None
+
+
 Numbered = Prompt | Withdraw | Content | Flow
-ServerMessage = Numbered | Welcome | Ack | Error | Bye | Pong
+ServerMessage = Numbered | Welcome | Ack | Error | Bye | Pong | Renewed
 
 encode = msgspec.json.Encoder().encode

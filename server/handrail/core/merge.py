@@ -80,6 +80,7 @@ def _forwarder(state: State, merger: Merger) -> State:
         offset=state.offset,
         first_seen=state.first_seen,
         merger=merger,
+        revoked=state.revoked,
         seen=state.seen,
     )
 

@@ -67,10 +67,10 @@ class Outliner:
     def __init__(self, maps: Iterable[str]) -> None:
         names = "|".join(re.escape(name) for name in sorted(maps))
         self._token = re.compile(
+            # Words are stepped over: a quote after one makes it a prefix, digits in one are no number.
             rf"(?P<entry>(?<![\w.])(?:{names})\.(?P<name>[A-Za-z_]\w*)(?![\w(]|\s+\())"
-            r"|(?P<word>[A-Za-z_]\w*['\"]?)"  # with a quote it is a prefix
-            r"|(?P<number>\.?[0-9][\w.]*)"
-            r"|(?P<text>'[^'\\\r\n]*'(?!')|\"[^\"\\\r\n]*\"(?!\"))"
+            r"|(?P<number>(?<!\w)\.?[0-9][\w.]*)"
+            r"|(?P<text>(?<![A-Za-z0-9_])(?:'[^'\\\r\n]*'(?!')|\"[^\"\\\r\n]*\"(?!\")))"
             r"|(?P<other>['\"]|//)",
             re.ASCII,
         )
@@ -86,8 +86,6 @@ class Outliner:
         done = 0
         for found in self._token.finditer(source):
             kind = found.lastgroup
-            if kind == "word" and found[0][-1] not in "'\"":
-                continue
             if kind == "entry" and found["name"] in _RESERVED:
                 continue
             stand_in = self._stand_in(found, values)

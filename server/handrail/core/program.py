@@ -104,7 +104,7 @@ class Program:
     `idle` the same by step ("" for any) and whether hidden tabs count, `dwell` by step. `watched` are the sliding
     counters that segments read: their falling by time alone is a deadline. So is that of the counts in `falling`, by
     the name of their tally. `ticking` are the conditions that read the clock: of segments and personas under "", of
-    flows by their name.
+    flows by their name. Triggers that are `off` are left out of all decisions.
     """
 
     version: str = ""
@@ -128,6 +128,7 @@ class Program:
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     bodies: Mapping[str, Nested] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    off: frozenset[str] = frozenset()
 
     def flow_of(self, choice: FlowChoice | None) -> Flow | None:
         """The flow the user is on; the first of the rule files for one who was never put on any that still exists."""

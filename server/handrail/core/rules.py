@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from handrail.core.advice import Written, advise
-from handrail.core.compiler import Compiler, Use
+from handrail.core.compiler import Bench, Compiler, Use
 from handrail.core.counters import Counter
 from handrail.core.expressions import Expression, Expressions
 from handrail.core.flows import Flow
@@ -31,11 +31,18 @@ _Names = dict[str, dict[str, Within]]  # kind -> name -> names within it
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`program` is None when any of the problems is an error. `work` is what it came from, for `load` to go on from."""
+    """`program` is None when any of the problems is an error. `work` is what it came from, for another loading to go
+    on from, and `written` what can be advised on, where there is no fault."""
 
     program: Program | None
     problems: tuple[Problem, ...]
     work: Work | None = field(default=None, repr=False, compare=False)
+    written: Written | None = field(default=None, repr=False, compare=False)
+
+    def advise(self, *, whole: bool = True) -> tuple[Problem, ...]:
+        """Warnings that no part gives rise to by itself. Where these files are not the `whole` of the rules, nothing
+        is said of parts that only others may use."""
+        return tuple(sorted(advise(self.written, whole=whole))) if self.written else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +73,15 @@ class Work:
             self.files.popitem()
 
 
-def load(
-    sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work | None = None, whole: bool = True
-) -> Loaded:
-    """Compile rule files given as path -> text. `environ` resolves `${NAME}` in webhooks.
+def load(sources: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
+    """Compile rule files given as path -> text, and advise on them. `environ` resolves `${NAME}` in webhooks."""
+    loaded = compile_rules(sources, environ)
+    return replace(loaded, problems=tuple(sorted((*loaded.problems, *loaded.advise()))))
 
-    With the work of an earlier loading only what changed is done, and the outcome is the same. Where these files are
-    not the `whole` of the rules, nothing is said of parts that only others may use.
-    """
+
+def compile_rules(sources: Mapping[str, str], environ: Mapping[str, str], *, before: Work | None = None) -> Loaded:
+    """As `load`, without the advice. With the work of an earlier loading only what changed is done, and the outcome is
+    the same."""
     files = {path: _read(path, sources[path], before) for path in sorted(sources)}
     problems = [problem for file in files.values() for problem in file.problems]
     kept = _unique(files, problems)
@@ -86,13 +94,13 @@ def load(
         parts.add(compiled.parts)
     places = {f"{kind}:{name}": document for (kind, name), document in documents.items()}
     segments = _settle_order(parts, places, problems)
+    found = tuple(sorted(problems))
+    # What a fault hides would make other parts look useless: only rules without any are advised on.
     if any(problem.severity == "error" for problem in problems):
-        return Loaded(None, tuple(sorted(problems)), work)
+        return Loaded(None, found, work)
     program = _assemble(parts, segments, version_of(sources))
-    # Only now: what a fault hides would make other parts look useless.
     uses = [use for compiled in work.files.values() for use in compiled.uses]
-    problems.extend(advise(Written(program, places, uses), whole=whole))
-    return Loaded(program, tuple(sorted(problems)), work)
+    return Loaded(program, found, work, Written(program, places, uses))
 
 
 def _read(path: str, text: str, before: Work | None) -> RuleFile:
@@ -122,15 +130,9 @@ def _holds(compiled: _Compiled, names: _Names) -> bool:
 
 def _compile(file: RuleFile, entries: tuple[Entry, ...], names: _Names, work: Work) -> _Compiled:
     known, parts, problems, uses = Names(names), Parts(), list[Problem](), list[Use]()
+    bench = Bench(known, work.expressions, file.templates, problems, uses)
     for order, (kind, _, document) in enumerate(entries):
-        compiler = Compiler(
-            document,
-            known,
-            expressions=work.expressions,
-            templates=file.templates,
-            problems=problems,
-            uses=uses,
-        )
+        compiler = Compiler(bench, document)
         COMPILE[kind](compiler, parts, order, work.variables)
     return _Compiled(file, entries, parts, problems, uses, known.told())
 

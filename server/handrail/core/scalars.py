@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 MAX_INT = 2**53  # beyond it JSON readers in browsers lose digits
@@ -17,6 +18,7 @@ _WORDS: dict[str, bool | None] = {
 }
 
 
+@lru_cache(maxsize=10_000)  # most plain scalars of a rule set are keys and words that come again
 def resolve(text: str) -> str | int | float | bool | None:
     """The value of a plain scalar in YAML 1.2's core schema. Raises ValueError for numbers JSON cannot carry."""
     if text in _WORDS:

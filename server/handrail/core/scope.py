@@ -74,11 +74,16 @@ class Scope:
     def variable(self, name: str, keys: frozenset[str] | None) -> object:
         """The value of a variable such as `user.traits`; of a large map only `keys` are needed (None: all)."""
         if name == "user.counters":
-            return self.count(self.counters if keys is None else keys)
+            return self._count(self.counters if keys is None else keys)
         return _VARIABLES[name](self)
 
-    def count(self, names: Iterable[str]) -> dict[str, int]:
-        return {name: total(self.counters[name], self.state, now=self.now) for name in names if name in self.counters}
+    def _count(self, names: Iterable[str]) -> dict[str, int]:
+        found = {}
+        for name in names:
+            counter = self.counters.get(name)
+            if counter is not None:
+                found[name] = total(counter, self.state, now=self.now)
+        return found
 
     def context(self, reads: frozenset[str]) -> dict[str, Any]:
         """What a template reads (`user.traits.plan`, `user`, …) as nested plain values: times as ISO 8601, the length

@@ -167,6 +167,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
     merger: Merger | None = None
     absorbed: tuple[str, ...] = ()  # epochs of the anonymous visitors merged into this user
     unit: str = ""  # the id by which it was first decided whether the user is held out
+    revoked: int = 0  # tokens issued by then are refused
     judged: int = 0  # up to when it was seen to what time alone changes of conditions; 0 where none reads the clock
     lineage: str = ""  # the history of the store it was written in: another one means another epoch
     op: str = ""  # of the commit that wrote it; stored beside it, like `seen`

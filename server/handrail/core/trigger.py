@@ -10,14 +10,14 @@ import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from handrail.core.actions import THENS, Action, PromptThen, ShowPrompt
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration, Limits
 from handrail.core.names import Name
 from handrail.core.program import Cancel, Trigger
 from handrail.core.reentry import ReentryShape, compile_reentry
 from handrail.core.scalars import show
 from handrail.core.source import Shape
-from handrail.core.triggers import WHENS, AbsenceWhen, CountWhen, DelayWhen, Hook, SequenceWhen
+from handrail.core.triggers import WHENS, Hook
 from handrail.core.triggers.event import EventWhen
 
 PRIORITIES = ("lowest", "low", "medium", "high", "highest")
@@ -120,16 +120,8 @@ def _hooks(
         path: tuple[str | int, ...] = ("when", index) if listed else ("when",)
         key = _one_key(form, WHENS, compiler, path, extra="where")
         shape = compiler.shape(WHENS[key], *path) if key else None
-        below = compiler.below(*path)
-        match shape:
-            case None:
-                continue
-            case CountWhen():
-                hooks.append(shape.hook(below, name=f"{trigger}#{index}"))
-            case DelayWhen() | AbsenceWhen() | SequenceWhen():
-                hooks.append(shape.hook(below, trigger=trigger, index=index, rule=rule))
-            case _:
-                hooks.append(shape.hook(below))
+        if shape is not None:
+            hooks.append(shape.hook(compiler.below(*path), Origin(trigger, index, rule)))
     return tuple(hooks)
 
 

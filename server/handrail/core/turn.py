@@ -29,14 +29,15 @@ EMITS = 100  # events that rules may emit within one step
 
 class Turn:
     __slots__ = (
-        *("changed", "effects", "emitted", "late", "now", "occurrences", "program", "progressed", "reason", "state"),
-        *("told", "touched", "trace"),
+        *("at_work", "changed", "effects", "emitted", "late", "now", "occurrences", "program", "progressed", "reason"),
+        *("state", "told", "touched", "trace"),
     )
 
     def __init__(self, program: Program, state: State, now: int) -> None:
         self.program = program
         self.state = state
         self.now = now
+        self.at_work = ""  # the trigger that is being evaluated, for whoever has to tell which one raised
         self.effects: list[Effect] = []
         self.trace: list[Considered] = []
         self.occurrences: list[Occurrence] = []

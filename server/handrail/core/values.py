@@ -18,6 +18,7 @@ LEAST, GREATEST = -(2**63), 2**63 - 1
 EXACT = 2**53  # whole numbers up to this are decimal numbers, too, without loss
 _LONG = timedelta(days=36_500)  # the library bounds durations; nobody waits this long
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+RELATIONS = {"_<_": operator.lt, "_<=_": operator.le, "_>_": operator.gt, "_>=_": operator.ge}
 _ORDERED = frozenset({int, float, str, bool, datetime, timedelta})
 
 
@@ -36,10 +37,11 @@ class Doubt(Exception):
 
 
 class Missing(Doubt):
-    """A mapping has no such key."""
+    """A mapping has no such `key`."""
 
-    def __init__(self, key: str) -> None:
-        self.key = key
+    @property
+    def key(self) -> str:
+        return str(self.args[0])
 
 
 def doubt(scope: Source, at: Any) -> Any:

@@ -9,11 +9,13 @@ continue at the cursor: the connection is greeted again, with a snapshot.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from handrail.core.frames import Ack, Error, encode
 from handrail.core.inputs import BadInput
+from handrail.limits import TooMuch
 
 MAX_PENDING = 256  # messages
 MAX_BYTES = 64 * 1024
@@ -23,9 +25,12 @@ DRAINING = 4001
 TOO_SLOW = 4002
 IDLE = 4003
 STORE_AWAY = 4004
+TOO_MUCH = 4005
 BAD_TOKEN = 4500
 BAD_ORIGIN = 4502
+TOO_MANY = 4503
 KNOWN_VISITOR = 4504
+CORRUPT_STATE = 4505
 
 Frame = tuple[int, bytes]
 
@@ -39,6 +44,9 @@ class Out(NamedTuple):
 
 
 class Transport(Protocol):
+    @property
+    def name(self) -> str: ...
+
     async def write(self, batch: list[Out]) -> None:
         """Send these in order. Raises OSError when the peer is gone."""
 
@@ -68,8 +76,10 @@ class Connection:
         "_watcher",
         "cursor",
         "epoch",
+        "expires",
         "greeted",
         "id",
+        "issued",
         "lost",
         "on_forgotten",
         "seen",
@@ -88,6 +98,8 @@ class Connection:
         self.stale = False
         self.lost = False
         self.on_forgotten: Callable[[], None] | None = None  # called when the store no longer knows of it
+        self.issued = 0  # ms since the epoch: when its token was issued, or it was let in without one
+        self.expires = 0  # and when that token expires, 0 for never
         self.since = 0.0  # loop time when the present write began
         self._transport = transport
         self._watcher = watcher
@@ -96,6 +108,10 @@ class Connection:
         self._ack: str | None = None
         self._closing: tuple[int, str, int] | None = None
         self._flushing: asyncio.Task[None] | None = None
+
+    def expires_in(self, now: int) -> int | None:
+        """Seconds for which its token is still good; None where it needs none."""
+        return max(0, self.expires - now) // 1000 if self.expires else None
 
     # --- what there is to send ---
 
@@ -110,7 +126,9 @@ class Connection:
         self._put(Out(data))
 
     def error(self, fault: BadInput, event: str | None = None) -> None:
-        more = {} if event is None else {"id": event}
+        more: dict[str, Any] = {} if event is None else {"id": event}
+        if isinstance(fault, TooMuch):
+            more["retry_ms"] = math.ceil(fault.wait * 1_000)
         self.push(encode(Error(code=fault.code, message=fault.message, fix=fault.fix, **more)))
 
     def acknowledge(self, event: str) -> None:
@@ -144,6 +162,10 @@ class Connection:
                 self.cursor = offset
                 if data:
                     self._put(Out(data, offset, self.epoch))
+
+    @property
+    def transport(self) -> str:
+        return self._transport.name
 
     @property
     def has_room(self) -> bool:

@@ -21,10 +21,10 @@ import structlog
 from handrail.core import engine, frames, inputs
 from handrail.core.frames import Welcome
 from handrail.core.state import State
-from handrail.live.connection import KNOWN_VISITOR, Connection, Frame
+from handrail.live.connection import CORRUPT_STATE, KNOWN_VISITOR, Connection, Frame
 from handrail.profiles import known_visitor
-from handrail.runner import Committed, Runner, TooManyConflicts
-from handrail.store.protocol import Bell, StoreDown
+from handrail.runner import Committed, Runner, TooManyConflicts, corrupt_state
+from handrail.store.protocol import Bell, CorruptState, StoreDown
 
 HEARTBEAT = 20  # seconds between pings of the server
 STALL = 5.0  # seconds one write may take
@@ -56,6 +56,7 @@ class Hub:
     def __init__(self, runner: Runner, *, alone: Callable[[], bool] = lambda: False, stall: float = STALL) -> None:
         self._runner = runner
         self._store = runner.store
+        self._counts = runner.counts
         self._alone = alone
         self._stall = stall
         self._audiences: dict[str, _Audience] = {}
@@ -73,6 +74,10 @@ class Hub:
 
     def connections(self) -> list[Connection]:
         return [connection for audience in self._audiences.values() for connection in audience.connections]
+
+    def connections_of(self, user: str) -> list[Connection]:
+        audience = self._audiences.get(user)
+        return list(audience.connections) if audience is not None else []
 
     def has(self, user: str) -> bool:
         return user in self._audiences
@@ -132,6 +137,7 @@ class Hub:
         self._catch_up(bell.user, audience)
 
     def _reconnected(self) -> None:
+        self._counts.add("store_reconnects")
         self._check_all = True
 
     # --- reading the store ---
@@ -149,20 +155,30 @@ class Hub:
                     await self._greet_again(user, audience, lost)
                     continue
                 head = audience.head
+                self._counts.add("outbox_reads")
                 found = await self._store.outbox(user, min(c.cursor for c in behind), PAGE)
                 self._hand_over(audience, behind, found, head)
         except (StoreDown, TooManyConflicts):
             audience.doubtful = True  # the next tick tries again
+        except CorruptState as fault:
+            await self._give_up(user, audience, fault)
         finally:
             audience.reading = None
 
     def _distrust(self, user: str, audience: _Audience) -> None:
         """In another history an offset may mean something else: everybody starts over."""
         lineage = self._store.lineage(user)
-        if audience.lineage != lineage:
+        if lineage and audience.lineage != lineage:  # of a server that is away nothing is known
             audience.lineage = lineage
             for connection in audience.connections:
                 connection.lost = connection.lost or connection.greeted
+
+    async def _give_up(self, user: str, audience: _Audience, fault: CorruptState) -> None:
+        """What the store has for the user cannot be read: say so and send them away, once."""
+        for connection in audience.connections:
+            connection.error(corrupt_state())
+            connection.finish(CORRUPT_STATE, "corrupt state")
+        await self._runner.quarantine.take_state(user, fault)
 
     def _hand_over(self, audience: _Audience, behind: list[Connection], found: list[Frame], head: int) -> None:
         now = self._runner.clock()
@@ -181,6 +197,7 @@ class Hub:
                 connection.error(known_visitor())
                 connection.finish(KNOWN_VISITOR, "known visitor")
                 continue
+            self._counts.add("epoch_changes" if connection.epoch != state.epoch else "snapshots_again")
             connection.greet(self.welcome(connection, state), state.epoch, state.offset)
             connection.stale = True  # something may have been committed while the state was read
             if connection.id not in state.connections and connection.on_forgotten is not None:
@@ -202,6 +219,7 @@ class Hub:
                 offset=state.offset if resume_at is None else resume_at,
                 recovered=resume_at is not None,
                 heartbeat_s=HEARTBEAT,
+                token_expires_in=connection.expires_in(self._runner.clock()),
                 flow=flow,
                 slots=slots,
                 prompts=prompts,
@@ -221,6 +239,7 @@ class Hub:
         limit = asyncio.get_running_loop().time() - self._stall
         for connection in [c for c in self._writing if c.since < limit]:
             connection.cut()
+            self._counts.add("slow_readers_cut")
         await self._check_positions()
 
     async def _check_positions(self) -> None:
@@ -254,6 +273,12 @@ class Hub:
             return
         greeted = [connection for connection in audience.connections if connection.greeted]
         cursor = min((connection.cursor for connection in greeted), default=0)
+        try:
+            await self._compare(user, audience, greeted, cursor)
+        except CorruptState as fault:
+            await self._give_up(user, audience, fault)
+
+    async def _compare(self, user: str, audience: _Audience, greeted: list[Connection], cursor: int) -> None:
         found = await self._store.outbox(user, max(cursor - 1, 0), 2)
         newest = found[-1][0] if found else 0
         if cursor and (not found or found[0][0] != cursor):

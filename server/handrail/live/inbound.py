@@ -23,7 +23,7 @@ from handrail.core.frames import (
 from handrail.core.inputs import BadInput
 from handrail.surroundings import read_context
 
-KINDS = ("hello", "track", "identify", "consent", "activity", "seen", "ping")
+KINDS = ("hello", "track", "identify", "consent", "activity", "seen", "ping", "token")
 
 _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _SHAPE_FIX = "See docs/protocol.md for the shape of each message."

@@ -16,12 +16,16 @@ import msgspec
 
 from handrail.core.frames import Hello
 from handrail.core.inputs import MAX_ID, BadInput
-from handrail.identity import Caller
+from handrail.identity import Caller, check_same_user, with_visitor
+from handrail.limits import address_of
 from handrail.live import inbound
 from handrail.live.connection import Out, name_kind
+from handrail.live.refusals import Headers, refuse_stream
 from handrail.live.visit import Reception, Visit
 from handrail.live.websocket import Receive, Send, end_lease, read_header
 from handrail.profiles import PASSING
+from handrail.runner import corrupt_state
+from handrail.store.protocol import CorruptState
 
 KEEPALIVE = 15.0  # seconds between comments, which keep proxies from closing a quiet stream
 MAX_QUERY = 16 * 1024
@@ -42,35 +46,53 @@ class Stream:
         self._keepalive = keepalive
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        origin = read_header(scope, b"origin")
-        cors = _allow(origin) if origin is not None and self._desk.gate.origin_allowed(origin) else []
+        origin, allowed = read_header(scope, b"origin"), self._desk.gate.page_allowed(scope["headers"])
+        cors = _allow(origin) if origin is not None and allowed else []
+        if refusal := self._desk.refuse(scope):
+            await refuse_stream(send, refusal, cors)
+            return
+        with self._desk.door.inside(scope):
+            await self._welcome(scope, allowed, cors, receive, send)
+
+    async def _welcome(
+        self, scope: MutableMapping[str, Any], allowed: bool, cors: Headers, receive: Receive, send: Send
+    ) -> None:
         try:
-            if self._desk.draining:
-                raise BadInput("draining", "The server is about to stop.", "Connect again in a moment.")
-            caller, hello = self._admit(scope, origin)
+            caller, hello = await self._admit(scope, allowed=allowed)
+            await self._desk.profiles.vet(caller)
             await self._desk.profiles.arrive(caller)
         except BadInput as fault:
+            self._desk.runner.counts.add(f"refused.{fault.code}")
+            self._desk.note_failure(fault, address_of(scope.get("client")))
             await _refuse(send, fault, cors)
             return
         except PASSING:
             await _refuse(send, _STORE_DOWN, cors)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS + cors})
+        except CorruptState:
+            await _refuse(send, corrupt_state(), cors)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *cors]})
         await self._converse(scope, caller, hello, receive, send)
 
-    def _admit(self, scope: MutableMapping[str, Any], origin: str | None) -> tuple[Caller, Hello]:
+    async def _admit(self, scope: MutableMapping[str, Any], *, allowed: bool) -> tuple[Caller, Hello]:
         if scope["method"] != "GET":
             raise BadInput("bad-method", "This address only takes GET.", "Open it with EventSource.")
-        if not self._desk.gate.origin_allowed(origin):
+        if not allowed:
             raise BadInput("bad-origin", "Pages of this origin may not connect.", "Add it to HANDRAIL_ORIGINS.")
-        hello = read_hello(scope["query_string"], read_header(scope, b"last-event-id"))
-        return self._desk.gate.authenticate(hello.token, hello.user_id, hello.anonymous_id), hello
+        given = read_query(scope["query_string"])
+        hello = read_hello(given, read_header(scope, b"last-event-id"))
+        if "ticket" not in given:
+            return self._desk.gate.authenticate(hello.token, hello.user_id, hello.anonymous_id), hello
+        caller = await self._desk.tickets.redeem(given["ticket"])
+        check_same_user(caller, hello.user_id)
+        return with_visitor(caller, hello.anonymous_id), hello
 
     async def _converse(
         self, scope: MutableMapping[str, Any], caller: Caller, hello: Hello, receive: Receive, send: Send
     ) -> None:
         lease = asyncio.timeout(None)
-        visit = self._desk.receive(Lines(send, lease), scope["headers"])
+        visit = self._desk.receive(Lines(send, lease), scope["headers"], address_of(scope.get("client")))
         try:
             async with lease:
                 await visit.enter(caller, hello)
@@ -93,6 +115,7 @@ class Lines:
     """One event stream as a transport."""
 
     __slots__ = ("_lease", "_send")
+    name = "sse"
 
     def __init__(self, send: Send, lease: asyncio.Timeout) -> None:
         self._send = send
@@ -118,17 +141,21 @@ def encode_event(out: Out) -> bytes:
     return b"event: %s\n%sdata: %s\n\n" % (name_kind(out.data).encode(), place, out.data)
 
 
-def read_hello(query: bytes, last_event_id: str | None) -> Hello:
+def read_query(query: bytes) -> dict[str, str]:
+    """What an address says; of what it says twice, the last. Raises BadInput."""
+    if len(query) > MAX_QUERY:
+        raise BadInput("too-large", "The address is too long.", "Leave out what is not needed.")
+    try:
+        return {key: values[-1] for key, values in parse_qs(query.decode("ascii"), errors="strict").items()}
+    except ValueError:
+        raise BadInput("bad-field", "The query cannot be read.", "Encode it as UTF-8 in percent signs.") from None
+
+
+def read_hello(given: dict[str, str], last_event_id: str | None) -> Hello:
     """The hello an address stands for; a browser that reconnects says where it was in `Last-Event-ID`.
 
     Raises BadInput.
     """
-    if len(query) > MAX_QUERY:
-        raise BadInput("too-large", "The address is too long.", "Leave out what is not needed.")
-    try:
-        given = {key: values[-1] for key, values in parse_qs(query.decode("ascii"), errors="strict").items()}
-    except ValueError:
-        raise BadInput("bad-field", "The query cannot be read.", "Encode it as UTF-8 in percent signs.") from None
     epoch, offset = given.get("epoch"), given.get("offset")
     if last_event_id:
         epoch, _, offset = last_event_id.rpartition(":")
@@ -156,17 +183,21 @@ def _read_offset(value: str | None) -> int | None:
 
 
 def _allow(origin: str) -> list[tuple[bytes, bytes]]:
-    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+    allowed = (b"access-control-allow-origin", origin.encode("latin-1"))
+    return [allowed, (b"access-control-expose-headers", b"Retry-After"), (b"vary", b"Origin")]
 
 
-async def _refuse(send: Send, fault: BadInput, cors: list[tuple[bytes, bytes]]) -> None:
+async def _refuse(send: Send, fault: BadInput, cors: Headers) -> None:
     statuses = {
         "bad-token": 401,
+        "bad-ticket": 401,
+        "token-expired": 401,
+        "token-revoked": 401,
         "bad-origin": 403,
         "known-visitor": 410,
         "bad-method": 405,
-        "draining": 503,
         "store-down": 503,
+        "corrupt-state": 500,
     }
     status = statuses.get(fault.code, 400)
     body = {

@@ -17,11 +17,12 @@ from heapq import heappop, heappush
 import structlog
 
 from handrail.core.events import Alarm
+from handrail.histogram import Histogram
 from handrail.live.presence import KEEPER
 from handrail.profiles import Profiles
 from handrail.runner import Committed, Outcome, Runner, TooManyConflicts
 from handrail.store.keys import BUCKETS, bucket_of
-from handrail.store.protocol import StoreDown
+from handrail.store.protocol import CorruptState, StoreDown
 
 SWEEP = 1_000  # ms between two readings of the store
 LOOKAHEAD = 1_500  # ms of alarms known in advance
@@ -30,6 +31,7 @@ IN_FLIGHT = 200
 AT_ONCE = 50  # alarms fired before others get their turn on the loop
 BACKLOG = 10_000  # due alarms in memory; beyond it the store is not read
 REST = 1_000  # ms before a user's alarm fires again when firing it did not move it
+LONG_REST = 60_000  # and where the user's state cannot be read
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,7 @@ class Timers:
         self._firing: dict[str, int | None] = {}  # user -> the alarm that the latest commit since then left
         self._resting: dict[str, int] = {}  # user -> until when a spent alarm is left alone
         self._next_sweep = 0
+        self.lateness = Histogram()  # of what was fired, in milliseconds
         self._wake = asyncio.Event()
         runner.on_commit(self.committed)
 
@@ -63,6 +66,13 @@ class Timers:
             self._armed.pop(user, None)
         else:
             self._arm(user, alarm)
+
+    @property
+    def overdue(self) -> int:
+        """How long ago the oldest alarm fell due that is known here and not yet decided; milliseconds."""
+        waiting = [due for due, user in self._heap[:1] if self._armed.get(user) == due]
+        deciding = [due for due in self._firing.values() if due is not None]
+        return max(0, self._clock() - min(waiting + deciding, default=self._clock()))
 
     async def run(self) -> None:
         while True:
@@ -94,6 +104,7 @@ class Timers:
             del self._armed[user]
             self._firing[user] = due
             fired += 1
+            self.lateness.observe(now - due)
             self._runner.submit(user, Alarm(at=due)).add_done_callback(partial(self._fired, user, due))
 
     async def _sweep(self, now: int) -> None:
@@ -118,6 +129,9 @@ class Timers:
         left = self._firing.pop(user)
         self._wake.set()
         fault = None if future.cancelled() else future.exception()
+        if isinstance(fault, CorruptState):
+            self._resting[user] = self._clock() + LONG_REST  # it is in quarantine, and told already
+            return
         if fault is not None and not isinstance(fault, StoreDown | TooManyConflicts):
             log.error("an alarm could not be decided", bucket=bucket_of(user), exc_info=fault)
         elif fault is None and left is not None and left <= due:

@@ -12,7 +12,8 @@ import asyncio
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,31 +25,51 @@ from handrail.core.events import Connected, Disconnected, Event
 from handrail.core.frames import (
     ActivityMessage,
     Bye,
+    ClientMessage,
     ConsentMessage,
     Hello,
     IdentifyMessage,
     Ping,
     Pong,
+    Renewed,
     Seen,
+    TokenMessage,
     TrackMessage,
 )
 from handrail.core.inputs import BadInput
 from handrail.core.state import State
-from handrail.identity import Caller
+from handrail.identity import Caller, check_expiry, check_standing
+from handrail.limits import Limits, TooMuch
 from handrail.live import inbound
-from handrail.live.connection import BAD_TOKEN, DRAINING, KNOWN_VISITOR, STORE_AWAY, Connection, Transport
+from handrail.live.admission import Admission, Refusal, stopping
+from handrail.live.connection import (
+    BAD_TOKEN,
+    CORRUPT_STATE,
+    DRAINING,
+    KNOWN_VISITOR,
+    STORE_AWAY,
+    TOO_MANY,
+    TOO_MUCH,
+    Connection,
+    Transport,
+)
 from handrail.live.hub import Hub
+from handrail.live.pace import Pace
 from handrail.profiles import Profiles, known_visitor
-from handrail.runner import Outcome, Runner, TooManyConflicts
-from handrail.store.protocol import StoreDown
+from handrail.runner import Outcome, Runner, TooManyConflicts, corrupt_state
+from handrail.store.protocol import CorruptState, StoreDown
 from handrail.surroundings import read_headers
+from handrail.tickets import Tickets
 
 Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 AGAIN = (0.5, 1.5)  # seconds, by chance between these, after which what the store did not take is submitted again
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
+HELD_BACK = 0.01  # seconds for which a connection is not read after a message was refused: it cannot flood us with them
+PENALTY_MS = 10_000  # how long whoever does not stop sending stays away, at least
 
-_FINAL = {"bad-token": BAD_TOKEN, "known-visitor": KNOWN_VISITOR}
+_FINAL = dict.fromkeys(("bad-token", "token-expired", "token-revoked"), BAD_TOKEN)
+_FINAL |= {"known-visitor": KNOWN_VISITOR, "corrupt-state": CORRUPT_STATE}
 _PONG = frames.encode(Pong())
 _STORE_AWAY = BadInput(
     "store-down",
@@ -67,9 +88,9 @@ class Gate(Protocol):
     """Who may come in."""
 
     def authenticate(self, token: str | None, user_id: str | None, anonymous_id: str | None) -> Caller:
-        """Who it is. Raises BadInput; `bad-token` means stay away."""
+        """Who it is. Raises BadInput; `bad-token` and `token-expired` mean stay away."""
 
-    def origin_allowed(self, origin: str | None) -> bool: ...
+    def page_allowed(self, headers: Headers) -> bool: ...
 
 
 class Reception:
@@ -82,30 +103,45 @@ class Reception:
         gate: Gate,
         owe: Callable[[str, Event], None],
         *,
+        limits: Limits,
         country_header: str | None = None,
     ) -> None:
         self.hub = hub
+        self.limits = limits
+        self.door = Admission(limits)
         self.runner = runner
         self.profiles = Profiles(runner)
+        self.tickets = Tickets(runner.store, runner.clock)
         self.gate = gate
         self.owe = owe
         self.country_header = country_header
         self.draining = False
 
-    def receive(self, transport: Transport, headers: Headers = ()) -> Visit:
-        """`headers` are those of the handshake."""
-        context = read_headers(headers, self.country_header)
-        return Visit(self, Connection(f"c-{secrets.token_hex(8)}", transport, self.hub), context)
+    def refuse(self, scope: MutableMapping[str, Any]) -> Refusal | None:
+        """Whether a handshake is refused before anything else is looked at."""
+        if self.draining:
+            self.limits.counts.add("handshakes_refused_draining")
+            return stopping()
+        return self.door.refuse(scope)
 
-    def drain(self, window_ms: int) -> None:
-        """Send everybody away, to come back at a moment of their own within the window."""
-        self.draining = True
-        self.recall(window_ms)
+    def note_failure(self, fault: BadInput, address: str) -> None:
+        """Remember an address from which somebody failed to say who they are."""
+        if _FINAL.get(fault.code) == BAD_TOKEN:
+            self.limits.offend(address)
+
+    def receive(self, transport: Transport, headers: Headers = (), address: str = "") -> Visit:
+        """`headers` are those of the handshake, `address` is where it came from."""
+        context = read_headers(headers, self.country_header)
+        return Visit(self, Connection(f"c-{secrets.token_hex(8)}", transport, self.hub), context, address)
 
     def recall(self, window_ms: int) -> None:
         """Ask everybody to connect again."""
         for connection in self.hub.connections():
             dismiss(connection, DRAINING, "draining", window_ms)
+
+    def dismiss(self, connection: Connection, *, away_ms: int) -> None:
+        """Send one away because the server stops, to come back after so long and a moment of its own."""
+        dismiss(connection, DRAINING, "draining", RECONNECT_MS, after_ms=away_ms)
 
     async def depart(self, user: str, event: Disconnected) -> None:
         """Record that a connection closed, and that this process holds none of the user's any more."""
@@ -130,11 +166,13 @@ class _Sent(Struct, eq=False):
 class Visit:
     __slots__ = (
         "_active",
+        "_address",
         "_again",
         "_context",
         "_desk",
         "_known",
         "_opening",
+        "_pace",
         "_unsettled",
         "_warned",
         "connected",
@@ -143,8 +181,10 @@ class Visit:
         "user",
     )
 
-    def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any]) -> None:
+    def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any], address: str) -> None:
+        self._address = address
         self._context = context
+        self._pace = Pace(desk.limits)
         self._desk = desk
         self._known = True
         self._unsettled: deque[_Sent] = deque()
@@ -161,18 +201,21 @@ class Visit:
 
     async def listen(self, data: str | bytes | None) -> None:
         """Take one message. Whatever is wrong with it is answered, never raised."""
-        if not isinstance(data, str):
-            binary = BadInput("binary-frame", "The message is not text.", "Send JSON in text frames.")
-            self.connection.error(binary)
-            return
+        text = data if isinstance(data, str) else ""
         try:
-            message = inbound.decode(data)
+            self._pace.check(len(text), self.user)
+            if data is not text:
+                raise BadInput("binary-frame", "The message is not text.", "Send JSON in text frames.")
+            message = inbound.decode(text)
             if isinstance(message, Hello):
                 await self.hello(message)
             else:
                 self._take(message)
+        except TooMuch as fault:
+            self._hold_back(fault, text)
+            await asyncio.sleep(HELD_BACK)
         except BadInput as fault:
-            self._refuse(fault, inbound.find_id(data))
+            self._refuse(fault, inbound.find_id(text))
         await self.connection.room()
         if len(self._unsettled) < UNSETTLED:
             return
@@ -181,6 +224,16 @@ class Visit:
             self._store_away()
         else:
             await asyncio.wait([newest])
+
+    def _hold_back(self, fault: TooMuch, data: str) -> None:
+        """Say when to go on; whoever goes on at once is sent away for a while."""
+        self.connection.error(fault, inbound.find_id(data))
+        if self._desk.limits.is_abuse(self.user or self.connection.id):
+            self._send_off()
+
+    def _send_off(self) -> None:
+        self._desk.limits.offend(self._address)
+        dismiss(self.connection, TOO_MUCH, "too many messages", PENALTY_MS, after_ms=PENALTY_MS)
 
     async def hello(self, hello: Hello) -> None:
         """Raises BadInput."""
@@ -192,6 +245,8 @@ class Visit:
             await self._desk.profiles.arrive(caller)
         except (StoreDown, TooManyConflicts):
             self._store_away()
+        except CorruptState:
+            raise corrupt_state() from None
         else:
             await self.enter(caller, hello)
 
@@ -201,10 +256,16 @@ class Visit:
         if desk.draining:  # it came in before the server began to stop
             dismiss(connection, DRAINING, "draining", RECONNECT_MS)
             return
+        if desk.limits.is_barred(caller.user):
+            self._send_off()
+            return
         self.user, self._known = caller.user, caller.known
+        self._accept(caller)
         desk.hub.attach(self.user, connection)
         try:
             state = await self._join()
+            if self._is_crowded(state):
+                return
             resume_at = hello.offset if await self._resumable(hello, state) else None
         except BadInput as fault:
             self._refuse(fault, None)
@@ -212,6 +273,12 @@ class Visit:
         except (StoreDown, TooManyConflicts):
             self._store_away()
             return
+        except CorruptState as fault:
+            await desk.runner.quarantine.take_state(self.user, fault)
+            self._refuse(corrupt_state(), None)
+            return
+        if hello.offset is not None:
+            desk.runner.counts.add("resumes.snapshot" if resume_at is None else "resumes.suffix")
         offset = state.offset if resume_at is None else resume_at
         connection.greet(desk.hub.welcome(connection, state, resume_at=resume_at), state.epoch, offset)
         connection.stale = connection.stale or offset < state.offset
@@ -222,13 +289,31 @@ class Visit:
         self.connected = True
         connection.on_forgotten = self._open_again
 
+    def _is_crowded(self, state: State) -> bool:
+        """Whether the user has as many connections as they may, over all processes; then this one is told to stay
+        away, which an event stream does only for a time."""
+        most = self._desk.limits.bounds.user_connections
+        if not most or len(state.connections) < most:
+            return False
+        self._desk.limits.counts.add("connections_refused_user")
+        what = f"This user has {most} connections already."
+        self.connection.error(BadInput("too-many-connections", what, "Close some of their tabs."))
+        dismiss(self.connection, TOO_MANY, "too many connections", PENALTY_MS, after_ms=PENALTY_MS)
+        return True
+
     async def _join(self) -> State:
         """The user's state, with this process among those that hold their connections.
 
-        Raises BadInput `known-visitor`, StoreDown, TooManyConflicts.
+        Raises BadInput `known-visitor` or `token-revoked`, StoreDown, TooManyConflicts.
         """
         runner, user = self._desk.runner, self.user
         state, _ = await asyncio.gather(runner.current(user), runner.store.enlist(runner.node, user))
+        try:
+            check_standing(self.connection.issued, state.revoked)
+        except BadInput:
+            if len(self._desk.hub.connections_of(user)) == 1:
+                await runner.store.delist(runner.node, user)
+            raise
         if state.merger is None:
             return state
         if not self._known:  # they became a user while they were being let in
@@ -271,13 +356,16 @@ class Visit:
 
     # --- being here ---
 
-    def _take(self, message: TrackMessage | IdentifyMessage | ConsentMessage | ActivityMessage | Seen | Ping) -> None:
+    def _take(self, message: ClientMessage) -> None:
         now = self._desk.runner.clock()
         if not self.user:
             raise BadInput(
                 "hello-first", "The first message has to be a hello.", "Send `hello` with `user_id` or `token`."
             )
+        self._check_token(self.connection.issued, self.connection.expires, now)
         match message:
+            case TokenMessage():
+                self._renew(message.token, now)
             case Ping():
                 self.connection.push(_PONG)
             case Seen():
@@ -295,6 +383,28 @@ class Visit:
                 if self._opening is not None:
                     self._opening = msgspec.structs.replace(self._opening, visible=activity.visible)
                 self._submit(activity)
+
+    def _check_token(self, issued: int, expires: int, now: int) -> None:
+        """What is said with a token that is over is not taken. Raises BadInput."""
+        check_expiry(expires, now)
+        if (state := self._desk.runner.recall(self.user)) is not None:
+            check_standing(issued, state.revoked)
+
+    def _renew(self, token: str, now: int) -> None:
+        """Raises BadInput `token-refused`; the connection goes on with the token it has."""
+        try:
+            caller = self._desk.gate.authenticate(token, self.user, None)
+            if caller.known != self._known:
+                raise BadInput("bad-token", "The token is for another kind of user.", "Open another connection.")
+            self._check_token(caller.issued or now, caller.expires, now)
+        except BadInput as fault:
+            raise BadInput("token-refused", fault.message, fault.fix) from None
+        self._accept(caller)
+        self.connection.push(frames.encode(Renewed(token_expires_in=self.connection.expires_in(now))))
+
+    def _accept(self, caller: Caller) -> None:
+        self.connection.issued = caller.issued or self._desk.runner.clock()
+        self.connection.expires = caller.expires
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
         sent = _Sent(event, acknowledge)
@@ -316,6 +426,9 @@ class Visit:
                 self._wait()
             return
         self._warned = False
+        if isinstance(fault, CorruptState):
+            self._refuse(corrupt_state(), sent.id)
+            return
         if fault is not None:
             self.connection.error(_FAULT, sent.id)
             sent.id = None
@@ -348,11 +461,14 @@ class Visit:
             self.connection.acknowledge(newest)
 
     def _refuse(self, fault: BadInput, event: str | None) -> None:
+        self._desk.runner.counts.add(f"refused.{fault.code}")
         self.connection.error(fault, event)
+        self._desk.note_failure(fault, self._address)
         if fault.code in _FINAL:
             self.connection.finish(_FINAL[fault.code], fault.code)
 
     def _store_away(self, event: str | None = None) -> None:
+        self._desk.runner.counts.add("refused.store-down")
         self.connection.error(_STORE_AWAY, event)
         dismiss(self.connection, STORE_AWAY, "store away", RECONNECT_MS)
 
@@ -369,10 +485,19 @@ class Visit:
         if self.connected:
             event = Disconnected(id=f"{connection.id}.close", at=desk.runner.clock(), connection=connection.id)
             await desk.depart(self.user, event)
+        elif not desk.hub.has(self.user):  # who was turned away on the way in is held by nobody here
+            with suppress(StoreDown):
+                await desk.runner.store.delist(desk.runner.node, self.user)
 
 
-def dismiss(connection: Connection, code: int, reason: str, window_ms: int) -> None:
+def turn_away(connection: Connection, fault: BadInput, code: int) -> None:
+    """Say why, and goodbye for good."""
+    connection.error(fault)
+    dismiss(connection, code, fault.code, 0)
+
+
+def dismiss(connection: Connection, code: int, reason: str, window_ms: int, *, after_ms: int = 0) -> None:
     """Say goodbye with a moment to come back at, spread over the window, and close."""
-    wait = random.randrange(window_ms) if window_ms > 0 else 0
+    wait = after_ms + (random.randrange(window_ms) if window_ms > 0 else 0)
     connection.push(frames.encode(Bye(code=code, reconnect_ms=wait)))
     connection.finish(code, reason, wait)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import count
 from typing import Any
 
-from handrail.live.connection import BAD_ORIGIN, IDLE, TOO_SLOW, Out
+from handrail.limits import address_of
+from handrail.live.admission import Refusal
+from handrail.live.connection import IDLE, TOO_SLOW, Out
+from handrail.live.refusals import refuse_handshake
 from handrail.live.visit import Reception, Visit
 
 SUBPROTOCOL = "handrail.v1"
-HELLO_WITHIN = 10.0  # seconds
+HELLO_WITHIN = 5.0  # seconds
 CLOSE_WITHIN = 1.0
+TURN = 16  # messages of one connection before others have theirs
+LAST_WORDS = 256  # messages that may still come in when the server has said goodbye
+
+_BAD_ORIGIN = Refusal(403, "bad-origin", "Pages of this origin may not connect.", "Add it to HANDRAIL_ORIGINS.")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,19 +35,21 @@ class Updates:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        if self._desk.draining:
-            await _turn_away(scope, send, 503, "The server is about to stop; another one will answer.")
-        elif not self._desk.gate.origin_allowed(read_header(scope, b"origin")):
-            await _turn_away(scope, send, 403, "Pages of this origin may not connect; see HANDRAIL_ORIGINS.")
+        if refusal := self._desk.refuse(scope):
+            await refuse_handshake(scope, send, refusal)
+        elif not self._desk.gate.page_allowed(scope["headers"]):
+            self._desk.runner.counts.add("refused.bad-origin")
+            await refuse_handshake(scope, send, _BAD_ORIGIN)
         else:
             chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
-            await send({"type": "websocket.accept", "subprotocol": chosen})
-            await self._converse(scope, receive, send)
+            with self._desk.door.inside(scope):
+                await send({"type": "websocket.accept", "subprotocol": chosen})
+                await self._converse(scope, receive, send)
 
     async def _converse(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         lease = asyncio.timeout(self._hello_within)
         transport = Socket(send, lease)
-        visit = self._desk.receive(transport, scope["headers"])
+        visit = self._desk.receive(transport, scope["headers"], address_of(scope.get("client")))
         try:
             async with lease:
                 await self._hear(visit, lease, receive)
@@ -50,11 +60,17 @@ class Updates:
             await visit.leave()
 
     async def _hear(self, visit: Visit, lease: asyncio.Timeout, receive: Receive) -> None:
-        while True:
+        late = 0
+        for heard in count(1):
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return
+            if heard % TURN == 0:
+                await asyncio.sleep(0)  # messages that are here already are read without a wait, however many
             if visit.connection.closing:
+                late += 1
+                if late > LAST_WORDS:
+                    return
                 continue
             await visit.listen(message.get("text"))
             if visit.user and not visit.connection.closing:
@@ -65,6 +81,7 @@ class Socket:
     """One WebSocket as a transport. `lease` is what the conversation runs under: when it ends, so does that."""
 
     __slots__ = ("_lease", "_send")
+    name = "websocket"
 
     def __init__(self, send: Send, lease: asyncio.Timeout) -> None:
         self._send = send
@@ -107,15 +124,3 @@ def read_header(scope: MutableMapping[str, Any], name: bytes) -> str | None:
         if key == name:
             return bytes(value).decode("latin-1")
     return None
-
-
-async def _turn_away(scope: MutableMapping[str, Any], send: Send, status: int, why: str) -> None:
-    """Refuse before the handshake, in HTTP where the server can."""
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": BAD_ORIGIN, "reason": why})
-        return
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-    if status == 503:
-        headers.append((b"retry-after", b"1"))
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": why.encode()})

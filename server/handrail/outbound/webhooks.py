@@ -29,6 +29,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver
 
 from handrail.core.webhooks import Webhook
+from handrail.counts import Counts
 from handrail.outbound.addresses import Address, Refused, connector
 from handrail.outbound.lanes import Lane
 from handrail.outbound.outcomes import Delivered, Drop, Outcome, Retry, again, judge
@@ -49,6 +50,7 @@ AT_ONCE = 64  # tries in this process
 HELD = 2048  # jobs claimed and not settled
 ANSWER_BYTES = 65_536
 
+_RESULTS = {Delivered: "delivered", Retry: "retried", Drop: "dropped"}
 log = structlog.get_logger("handrail.webhooks")
 
 
@@ -70,6 +72,7 @@ class Courier:
         chance: Callable[[], float] = random.random,
         resolver: AbstractResolver | None = None,
         own: Address | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._webhooks = webhooks
@@ -79,12 +82,19 @@ class Courier:
         self._chance = chance
         self._resolver = resolver
         self._own = own
+        self._counts = counts or Counts()
+        self._oldest: int | None = None
         self._wake = asyncio.Event()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._lanes: dict[str, Lane] = {}
         self._held: set[asyncio.Task[None]] = set()
         self._trying: set[asyncio.Task[None]] = set()
         self._waiting: dict[str, str] = {}  # webhook -> why its calls wait, so that it is said once
+
+    @property
+    def oldest(self) -> int | None:
+        """When the oldest of the calls was made that were due at the latest look, or None if none was."""
+        return self._oldest
 
     def poke(self) -> None:
         """There may be something to send. Call it from the loop that `run` runs in."""
@@ -98,6 +108,7 @@ class Courier:
                     self._wake.clear()
                     until = self._clock() + LEASE - self._deadline - SETTLING
                     claimed = await self._claim()
+                    self._note(claimed)
                     for job in claimed:
                         self._take(job, session, group, until=until)
                     if len(claimed) < BATCH:
@@ -140,6 +151,10 @@ class Courier:
         except StoreDown as fault:
             log.warning("cannot ask the store for webhook calls", reason=str(fault))
             return []
+
+    def _note(self, claimed: list[Job]) -> None:
+        if claimed or not self._held:
+            self._oldest = min((job.created for job in claimed), default=None)
 
     def _take(self, job: Job, session: ClientSession, group: asyncio.TaskGroup, *, until: int) -> None:
         """Queue the job to be begun by `until`, or let go of it."""
@@ -200,6 +215,7 @@ class Courier:
     async def _settle(self, job: Job, outcome: Outcome) -> None:
         """Tell the store; if it stays silent, the lease brings the job back and the receiver sees the same id again."""
         _report(job, outcome)
+        self._counts.add(f"webhooks.{_RESULTS[type(outcome)]}")
         for wait in (0.2, 1.0, 2.0, None):
             try:
                 if isinstance(outcome, Retry):

@@ -2,7 +2,17 @@
 
 from handrail.store.embedded import Embedded, launch
 from handrail.store.memory import MemoryStore, Shelf
-from handrail.store.protocol import Bell, BreakerOpen, Commit, CorruptState, Job, Store, StoreDown, StoreUnusable
+from handrail.store.protocol import (
+    Bell,
+    BreakerOpen,
+    Commit,
+    CorruptState,
+    Job,
+    Quarantined,
+    Store,
+    StoreDown,
+    StoreUnusable,
+)
 from handrail.store.redis import RedisStore
 
 __all__ = [
@@ -13,6 +23,7 @@ __all__ = [
     "Embedded",
     "Job",
     "MemoryStore",
+    "Quarantined",
     "RedisStore",
     "Shelf",
     "Store",

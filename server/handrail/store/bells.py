@@ -20,6 +20,7 @@ import hiredis
 import msgspec
 import structlog
 
+from handrail.counts import Counts
 from handrail.store.keys import BUCKET_KEYS, bucket_of
 from handrail.store.masters import Masters, is_elsewhere
 from handrail.store.nodes import place_of
@@ -35,7 +36,8 @@ class Bells:
 
     masters: Masters
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
         self._loop = asyncio.get_running_loop()
         self._listened: Counter[int] = Counter()
         self._heard_at: dict[int, Pipeline] = {}  # where a bucket's channel is subscribed to, or about to be
@@ -81,6 +83,7 @@ class Bells:
         try:
             bell = read_bell(payload)
         except (ValueError, msgspec.MsgspecError):
+            self._counts.add("unreadable.bell")
             log.warning("a bell cannot be read", channel=channel)
             return
         if self._listened[place_of(channel)] > 0:

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import hiredis
-import msgspec
 
+from handrail.counts import Counts
 from handrail.store.keys import BUCKET_KEYS
 from handrail.store.nodes import Nodes
+from handrail.store.parsing import parse_line
 from handrail.store.pipeline import pack
 from handrail.store.protocol import StoreDown
 
@@ -20,10 +21,11 @@ AWAY = 0.5  # and while the store is away
 
 
 async def follow(
-    nodes: Nodes, buckets: Sequence[int], user: str | None, start_ms: int, *, live: bool
+    nodes: Nodes, buckets: Sequence[int], user: str | None, start_ms: int, *, live: bool, counts: Counts
 ) -> AsyncIterator[dict[str, Any]]:
     """The lines of these buckets since `start_ms`, in the order of each bucket, of one user or of all. With `live` it
-    goes on with what comes, and waits while the store is away; else it ends, or raises StoreDown."""
+    goes on with what comes, and waits while the store is away; else it ends, or raises StoreDown. Lines that cannot be
+    read are passed over and counted."""
     name = None if user is None else user.encode()
     last = dict.fromkeys(buckets, b"0-0")
     while True:
@@ -32,9 +34,12 @@ async def follow(
             async for bucket, entries in _read(nodes, last, whole=not live):
                 found = True
                 last[bucket] = entries[-1][0]
-                for _, (_, owner, _, at, _, line) in entries:
-                    if name in (None, owner) and int(at) >= start_ms:
-                        yield msgspec.json.decode(line)
+                for _, fields in entries:
+                    entry = parse_line(dict(zip(fields[::2], fields[1::2], strict=False)))
+                    if entry is None:
+                        counts.add("unreadable.line")
+                    elif name in (None, entry.user) and entry.at >= start_ms:
+                        yield entry.line
         except StoreDown:
             if not live:
                 raise

@@ -15,6 +15,8 @@ BUCKETS = 1024  # stored in the store and checked when connecting: another count
 ALIVE = b"hr:{nodes}:alive"
 BUCKET_COUNT = b"hr:{nodes}:buckets"
 LINEAGE = b"hr:{nodes}:lineage"
+REVOKED = b"hr:{nodes}:revoked"  # stream: user whose tokens were revoked
+QUARANTINE = b"hr:{nodes}:quarantine"  # stream
 
 
 class BucketKeys(NamedTuple):
@@ -53,6 +55,12 @@ def user_keys(user: str) -> UserKeys:
     bucket = bucket_of(user)
     root = f"hr:{{b{bucket:04d}}}:u:{user}:".encode()
     return UserKeys(bucket, root + b"s", root + b"o", root + b"i")
+
+
+def ticket_key(ticket: str) -> bytes:
+    """By its digest: who reads the store learns no ticket."""
+    digest = blake2b(ticket.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return f"hr:{{b{int.from_bytes(digest[:2]) % BUCKETS:04d}}}:k:{digest.hex()}".encode()
 
 
 def enlisted_key(node: str, bucket: int) -> bytes:

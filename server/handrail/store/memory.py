@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from time import time_ns
 from typing import Any
 
 import msgspec
 
 from handrail.core.state import SEEN_FOR, SEEN_MAX, State, dump_state, load_state
+from handrail.counts import Counts
 from handrail.store.heads import Head
 from handrail.store.keys import BUCKETS, bucket_of
-from handrail.store.protocol import Bell, Commit, Job
-from handrail.store.scripts import LOG_MAX, OUTBOX_MAX
+from handrail.store.protocol import Bell, Commit, Job, Quarantined
+from handrail.store.scripts import LOG_MAX, OUTBOX_MAX, QUARANTINE_MAX
 
 
 class Shelf:
@@ -35,6 +37,9 @@ class Shelf:
         self.lineage = "memory"
         self.alive: dict[str, int] = {}
         self.enlisted: dict[str, set[str]] = {}
+        self.tickets: dict[str, bytes] = {}
+        self.announced: list[str] = []
+        self.quarantine: list[Quarantined] = []
         self.stores: list[MemoryStore] = []
         self.logged = asyncio.Event()
 
@@ -45,6 +50,7 @@ class MemoryStore:
     def __init__(self, shelf: Shelf | None = None) -> None:
         self.shelf = shelf or Shelf()
         self.shelf.stores.append(self)
+        self.counts = Counts()
         self._listened: Counter[int] = Counter()
         self._hearers: list[Callable[[Bell], None]] = []
 
@@ -160,6 +166,18 @@ class MemoryStore:
     def lineage(self, user: str) -> str:
         return self.shelf.lineage
 
+    async def keep_ticket(self, ticket: str, content: bytes, ttl: int) -> None:
+        self.shelf.tickets[ticket] = content
+
+    async def take_ticket(self, ticket: str) -> bytes | None:
+        return self.shelf.tickets.pop(ticket, None)
+
+    async def announce(self, user: str) -> None:
+        self.shelf.announced.append(user)
+
+    async def announced(self, after: str = "") -> list[tuple[str, str]]:
+        return [(str(mark), user) for mark, user in enumerate(self.shelf.announced, 1) if mark > int(after or 0)]
+
     def listen(self, user: str) -> None:
         self._listened[bucket_of(user)] += 1
 
@@ -185,6 +203,15 @@ class MemoryStore:
             if not live:
                 return
             await logged.wait()
+
+    async def set_aside(self, entry: Quarantined) -> None:
+        self.shelf.quarantine = [entry, *self.shelf.quarantine][:QUARANTINE_MAX]
+
+    async def quarantine(self) -> list[Quarantined]:
+        return list(self.shelf.quarantine)
+
+    async def time(self) -> int:
+        return time_ns() // 1_000_000
 
     async def ping(self) -> float:
         return 0.0

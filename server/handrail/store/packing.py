@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -39,16 +40,18 @@ def pack_commit(commit: Commit) -> tuple[tuple[bytes, ...], list[Any]]:
     return places, arguments
 
 
-def read_state(user: str, blob: bytes, seen: list[tuple[bytes, float]]) -> State:
+def read_state(user: str, blob: bytes, seen: Iterable[tuple[bytes, float]]) -> State:
     """The user's state as it lies in the store. Raises CorruptState."""
     key = user_keys(user).state
     try:
         head = read_head(blob)
         state = load_state(blob[LENGTH:], {event.decode(): int(at) for event, at in seen})
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, TypeError, ArithmeticError, RecursionError, msgspec.MsgspecError) as error:
         raise CorruptState(f"{key!r} does not hold the state of a user ({error})") from error
     if state.user != user:
         raise CorruptState(f"{key!r} holds the state of another user")
+    if (head.version, head.offset) != (state.version, state.offset):  # every commit would be refused, for ever
+        raise CorruptState(f"{key!r} begins with another version than its state has")
     state.op = head.op
     return state
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from handrail.core.state import State
+from handrail.counts import Counts
 
 # What an acknowledgement is worth: the master has it, a replica has it too, the master has it on disk.
 Ack = Literal["accepted", "replicated", "durable"]
@@ -57,6 +58,19 @@ class Bell(Struct, frozen=True, array_like=True):
     node: str
 
 
+class Quarantined(Struct, frozen=True, kw_only=True):
+    """Something that was set aside at `at`, by process `node`, for `reason`. `kind` is `state` for a state that cannot
+    be read (`id` is then its key), else the type of the event, `id` its id and `event` its JSON bytes."""
+
+    at: int
+    node: str
+    user: str
+    kind: str
+    id: str
+    reason: str
+    event: bytes = b"null"
+
+
 class StoreDown(Exception):
     """The store could not be reached or did not answer in time; nothing is known to be written."""
 
@@ -74,6 +88,10 @@ class StoreUnusable(Exception):
 
 
 class Store(Protocol):
+    """What in it could not be read is counted in `counts`, as `unreadable.WHAT`."""
+
+    counts: Counts
+
     async def load(self, user: str) -> State | None:
         """The user's state with `seen` and the op it was written by, or None. Raises StoreDown."""
 
@@ -121,6 +139,18 @@ class Store(Protocol):
     def lineage(self, user: str) -> str:
         """The history of the data that the user's are part of: another one after a loss, or where one is possible."""
 
+    async def keep_ticket(self, ticket: str, content: bytes, ttl: int) -> None:
+        """Keep this under the ticket for at most `ttl` ms, until it is taken."""
+
+    async def take_ticket(self, ticket: str) -> bytes | None:
+        """What was kept under the ticket, to the first who asks; None to all others."""
+
+    async def announce(self, user: str) -> None:
+        """Have every process look at the user's state: their tokens were revoked."""
+
+    async def announced(self, after: str = "") -> list[tuple[str, str]]:
+        """(mark, user) of what was announced after the mark `after`, oldest first, as far as it is still kept."""
+
     def listen(self, user: str) -> None:
         """Start hearing bells for the user's bucket (counted: as many `unlisten`s end it)."""
 
@@ -135,6 +165,15 @@ class Store(Protocol):
     def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
         """The event log since `start_ms` as decoded JSON lines, of one user or (None) of all; those of one user are in
         order. With `live` it goes on with what comes, else it ends with what there is, or raises StoreDown."""
+
+    async def set_aside(self, entry: Quarantined) -> None:
+        """Keep this for the operator to look at; the oldest of too many go. Raises StoreDown."""
+
+    async def quarantine(self) -> list[Quarantined]:
+        """What was set aside, newest first. Raises StoreDown."""
+
+    async def time(self) -> int:
+        """The store's own clock, in milliseconds since the epoch. Raises StoreDown."""
 
     async def ping(self) -> float:
         """Round trip in seconds. Raises StoreDown."""

@@ -12,16 +12,41 @@ import msgspec
 import structlog
 
 from handrail.core.state import State
+from handrail.counts import Counts
 from handrail.store import journal
 from handrail.store.bells import Bells
-from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, bucket_of, enlisted_key, user_keys
+from handrail.store.keys import (
+    ALIVE,
+    BUCKET_COUNT,
+    BUCKET_KEYS,
+    BUCKETS,
+    QUARANTINE,
+    REVOKED,
+    bucket_of,
+    enlisted_key,
+    ticket_key,
+    user_keys,
+)
 from handrail.store.lineage import Lineages
 from handrail.store.masters import COMMON, Masters
 from handrail.store.nodes import Nodes, Send
 from handrail.store.packing import pack_commit, pack_job, read_job, read_state
+from handrail.store.parsing import LARGEST, parse_due, parse_messages
 from handrail.store.pipeline import Pipeline, pack
-from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
-from handrail.store.scripts import CLAIM, COMMIT, FINISH, HOOKS, RETRY, TIMERS, Script, Sweep
+from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, Quarantined, StoreDown, StoreUnusable
+from handrail.store.scripts import (
+    CLAIM,
+    COMMIT,
+    FINISH,
+    HOOKS,
+    QUARANTINE_MAX,
+    RETRY,
+    REVOKED_FOR,
+    REVOKED_MAX,
+    TIMERS,
+    Script,
+    Sweep,
+)
 
 OLDEST = 7  # major version of Redis; Valkey began at 7
 WANTED = {
@@ -35,6 +60,8 @@ PULSE = 1.0  # seconds between signs of life
 WAIT_MS = 200  # how long a replica may take to have a write, where acknowledgements wait for one
 
 log = structlog.get_logger(__name__)
+_quarantined = msgspec.msgpack.Decoder(Quarantined)
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class RedisStore:
@@ -47,7 +74,8 @@ class RedisStore:
         self._loop = asyncio.get_running_loop()
         self._ack = ack
         self._lineages = Lineages(ack)
-        self._bells = Bells()
+        self.counts = Counts()
+        self._bells = Bells(self.counts)
         self._masters = Masters(url, self._bells, deadline=deadline, greet=self._lineages.trace)
         self._bells.masters = self._masters
         self._nodes = Nodes(self._masters, deadline=deadline)
@@ -96,14 +124,18 @@ class RedisStore:
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         key = user_keys(user).outbox
         entries = await self._ask(key, "XRANGE", key, f"({after}-0", "+", "COUNT", limit)
-        return [(int(entry.partition(b"-")[0]), fields[1]) for entry, fields in entries]
+        return parse_messages(key, entries)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
     async def due(self, before: int, buckets: list[int] | None = None, limit: int = 200) -> list[tuple[int, str]]:
         found: list[tuple[int, str]] = []
-        async for _, members in self._sweep(TIMERS, before, limit, buckets):
-            found += [(int(at), user.decode("utf-8", "replace")) for user, at in members]
+        async for bucket, members in self._sweep(TIMERS, before, limit, buckets):
+            for timer in parse_due(bucket, members):
+                if timer is None:
+                    self.counts.add("unreadable.timer")
+                else:
+                    found.append(timer)
         return found
 
     async def _sweep(
@@ -113,6 +145,7 @@ class RedisStore:
         asked = range(BUCKETS) if buckets is None else buckets
         async for bucket, reply in self._nodes.sweep(asked, lambda part: sweep.packed(part, before, limit)):
             if isinstance(reply, hiredis.ReplyError):
+                self.counts.add("unreadable.bucket")
                 log.warning("a bucket cannot be read", bucket=bucket, error=str(reply))
             else:
                 yield bucket, reply
@@ -140,6 +173,7 @@ class RedisStore:
             try:
                 jobs.append(read_job(payload))
             except (ValueError, msgspec.MsgspecError) as error:
+                self.counts.add("unreadable.job")
                 log.error("a webhook call in the store cannot be read", key=keys.hookdata, error=str(error))
         return jobs
 
@@ -159,7 +193,8 @@ class RedisStore:
         await self._ask(ALIVE, "ZADD", ALIVE, now, node)
 
     async def nodes(self) -> dict[str, int]:
-        return {node.decode(): int(at) for node, at in await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")}
+        listed = await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")
+        return {node.decode("utf-8", "replace"): int(at) for node, at in listed if abs(at) < LARGEST}
 
     async def enlist(self, node: str, user: str) -> None:
         key = enlisted_key(node, bucket_of(user))
@@ -188,6 +223,25 @@ class RedisStore:
             if isinstance(reply, hiredis.ReplyError):
                 raise fault(reply, enlisted_key(node, bucket))
             yield reply
+
+    # --- who may come in ------------------------------------------------------------------------------------------
+
+    async def keep_ticket(self, ticket: str, content: bytes, ttl: int) -> None:
+        key = ticket_key(ticket)
+        await self._ask(key, "SET", key, content, "PX", ttl)
+
+    async def take_ticket(self, ticket: str) -> bytes | None:
+        key = ticket_key(ticket)
+        content: bytes | None = await self._ask(key, "GETDEL", key)
+        return content
+
+    async def announce(self, user: str) -> None:
+        await self._ask(REVOKED, "XADD", REVOKED, "MAXLEN", "~", REVOKED_MAX, "*", "user", user)
+        await self._ask(REVOKED, "PEXPIRE", REVOKED, REVOKED_FOR)
+
+    async def announced(self, after: str = "") -> list[tuple[str, str]]:
+        entries = await self._ask(REVOKED, "XRANGE", REVOKED, f"({after}" if after else "-", "+", "COUNT", 1_000)
+        return [(mark.decode(), fields[1].decode("utf-8", "replace")) for mark, fields in entries]
 
     # --- bells ----------------------------------------------------------------------------------------------------
 
@@ -220,9 +274,27 @@ class RedisStore:
 
     def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
         buckets = range(BUCKETS) if user is None else (bucket_of(user),)
-        return journal.follow(self._nodes, buckets, user, start_ms, live=live)
+        return journal.follow(self._nodes, buckets, user, start_ms, live=live, counts=self.counts)
+
+    # --- what was set aside ---------------------------------------------------------------------------------------
+
+    async def set_aside(self, entry: Quarantined) -> None:
+        await self._ask(QUARANTINE, "XADD", QUARANTINE, "MAXLEN", "~", QUARANTINE_MAX, "*", "e", _pack(entry))
+
+    async def quarantine(self) -> list[Quarantined]:
+        found = []
+        for _, fields in await self._ask(QUARANTINE, "XREVRANGE", QUARANTINE, "+", "-", "COUNT", QUARANTINE_MAX):
+            try:
+                found.append(_quarantined.decode(fields[1]))
+            except (ValueError, msgspec.MsgspecError):
+                self.counts.add("unreadable.quarantine")
+        return found
 
     # --- the connection -------------------------------------------------------------------------------------------
+
+    async def time(self) -> int:
+        seconds, micros = await self._ask(ALIVE, "TIME")
+        return int(seconds) * 1_000 + int(micros) // 1_000
 
     async def ping(self) -> float:
         """Of the slowest server; one of several may be away."""

@@ -13,7 +13,10 @@ from handrail.store.keys import BUCKET_KEYS
 
 OUTBOX_MAX = 1_000  # messages kept for resuming, about
 OUTBOX_FOR = 24 * 3_600_000
+REVOKED_MAX = 10_000  # announcements of revocations kept, about
+REVOKED_FOR = 2 * 3_600_000  # ms after the last of them
 LOG_MAX = 1_000  # lines of the event log kept a bucket, about
+QUARANTINE_MAX = 1_000  # entries kept, about
 
 
 class Script(NamedTuple):

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handrail.core.inputs import BadInput
-from handrail.identity import Identity
+from handrail.identity import Identity, hides_origin
 from handrail.web.problems import refusal
 
 PREFIXES = ("/v1/", "/sourceConfig")
@@ -28,9 +28,9 @@ class Cors:
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if origin is None:  # a server, not a page
+        if origin is None and not hides_origin(headers.raw):  # a server, not a page
             return await self._app(scope, receive, send)
-        if not self._identity.origin_allowed(origin):
+        if origin is None or not self._identity.page_allowed(headers.raw):
             fix = "Add the page's origin to HANDRAIL_ORIGINS."
             return await refusal(BadInput("bad-origin", "Pages of this origin may not send events.", fix))(
                 scope, receive, send
@@ -42,7 +42,7 @@ class Cors:
 
 
 def _allow(origin: str) -> dict[str, str]:
-    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Retry-After", "Vary": "Origin"}
 
 
 def _allowing(send: Send, origin: str) -> Send:

@@ -16,6 +16,7 @@ from handrail.core.program import Program
 from handrail.identity import Identity
 from handrail.profiles import find
 from handrail.store.protocol import Store, StoreDown
+from handrail.web.admin import check_admin
 from handrail.web.problems import problem, refusal
 
 
@@ -27,7 +28,7 @@ def routes(
     async def answer(request: Request) -> Response:
         user, name = request.path_params["user"], request.path_params["trigger"]
         try:
-            identity.check_admin_key(bearer(request))
+            check_admin(identity, request)
             state = await find(store, user)
         except BadInput as fault:
             return refusal(fault)
@@ -44,9 +45,3 @@ def routes(
         return Response(told, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     return [Route("/api/users/{user:path}/explain/{trigger}", answer)]
-
-
-def bearer(request: Request) -> str | None:
-    """The key of `Authorization: Bearer KEY`."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from handrail.core.problems import Problem
+from handrail.lag import LIMIT, Lag
 from handrail.store.protocol import Store, StoreDown
 
 
@@ -29,14 +30,29 @@ class RulesReport(Protocol):
     def problems(self) -> tuple[Problem, ...]: ...
 
 
-def routes(store: Store, rules: RulesReport, draining: Callable[[], bool]) -> list[Route]:
+def routes(
+    store: Store,
+    rules: RulesReport,
+    draining: Callable[[], bool],
+    *,
+    switched_off: Callable[[], Sequence[str]],
+    lag: Lag,
+) -> list[Route]:
+    """Triggers that are `switched_off` are told, and no reason not to serve."""
+
     async def live(_request: Request) -> Response:
         return _json({"live": True}, 200)
 
     async def ready(_request: Request) -> Response:
         stored = await _store_report(store)
-        able = stored["reachable"] and rules.loaded and not draining()
-        report = {"ready": able, "draining": draining(), "store": stored, "rules": _rules_report(rules)}
+        able = stored["reachable"] and rules.loaded and not draining() and lag.worst < LIMIT
+        report = {
+            "ready": able,
+            "draining": draining(),
+            "store": stored,
+            "rules": {**_rules_report(rules), "switched_off": list(switched_off())},
+            "loop": {"worst_lag_ms": round(lag.worst)},
+        }
         return _json(report, 200 if able else 503)
 
     return [Route("/healthz", live), Route("/readyz", ready)]

@@ -22,9 +22,10 @@ from starlette.routing import Route
 from handrail.core.events import Activity, Event
 from handrail.core.inputs import BadInput, check_id, check_size
 from handrail.identity import Caller, Identity, check_user
+from handrail.limits import Limits
 from handrail.profiles import PASSING, Profiles
-from handrail.runner import Outcome, Runner
-from handrail.store.protocol import StoreDown
+from handrail.runner import Outcome, Runner, corrupt_state
+from handrail.store.protocol import CorruptState, StoreDown
 from handrail.web.problems import problem, refusal, store_down
 from handrail.web.segment import KINDS, MAX_ITEM, Call, Envelope, Item, Presence, decode, translate
 
@@ -43,10 +44,12 @@ class Sender(Struct, frozen=True):
 
 
 class Ingest:
-    def __init__(self, runner: Runner, identity: Identity, clock: Callable[[], int]) -> None:
+    def __init__(self, runner: Runner, identity: Identity, clock: Callable[[], int], limits: Limits) -> None:
         self._profiles = Profiles(runner)
+        self._counts = runner.counts
         self._identity = identity
         self._clock = clock
+        self._limits = limits
 
     def routes(self) -> list[Route]:
         post = ["POST"]
@@ -70,6 +73,7 @@ class Ingest:
             try:
                 response: Response = await handle(request, await read_body(request))
             except BadInput as fault:
+                self._counts.add(f"refused.{fault.code}")
                 return refusal(fault)
             except PASSING:
                 return store_down()
@@ -80,7 +84,8 @@ class Ingest:
     def _single(self, kind: str) -> Callable[[Request], Any]:
         async def handle(request: Request, body: bytes) -> Response:
             envelope = decode(body, _ENVELOPE)
-            sender = self._sender(request, envelope.write_key, envelope.token)
+            sender = await self._sender(request, envelope.write_key, envelope.token)
+            self._check_pace(sender, 1)
             caller, call = self._check(body, kind, sender, Envelope())
             if caller.visitor:
                 await self._profiles.merge(caller.visitor, caller.user)
@@ -96,7 +101,8 @@ class Ingest:
         if len(envelope.batch) > MAX_BATCH:
             what = f"The batch has {len(envelope.batch)} events; {MAX_BATCH} are allowed."
             raise BadInput("body-too-large", what, "Send smaller batches.")
-        sender = self._sender(request, envelope.write_key, envelope.token)
+        sender = await self._sender(request, envelope.write_key, envelope.token)
+        self._check_pace(sender, len(envelope.batch))
         taken: list[asyncio.Future[Any]] = []
         places: list[int] = []
         errors: list[dict[str, Any]] = []
@@ -104,15 +110,23 @@ class Ingest:
             try:
                 caller, call = self._check(raw, None, sender, envelope)
             except BadInput as fault:
+                self._counts.add(f"refused.{fault.code}")
                 errors.append(_item_error(index, fault))
                 continue
             if caller.visitor and not self._profiles.is_merged(caller.visitor, caller.user):
                 await asyncio.gather(*taken, return_exceptions=True)  # what was done before it, and as whom
-                await self._profiles.merge(caller.visitor, caller.user)
+                try:
+                    await self._profiles.merge(caller.visitor, caller.user)
+                except CorruptState:
+                    errors.append(_item_error(index, corrupt_state()))
+                    continue
             taken.append(self._submit(caller, call.event))
             places.append(index)
         errors += await _settle(taken, places)
         return _batch_answer(len(envelope.batch), sorted(errors, key=lambda error: error["index"]))
+
+    def _check_pace(self, sender: Sender, events: int) -> None:
+        self._limits.check_posts(sender.caller.user if sender.caller else None, events)
 
     def _submit(self, caller: Caller, event: Event) -> asyncio.Future[Outcome]:
         return self._profiles.submit(caller.user, event, known=caller.known)
@@ -132,7 +146,8 @@ class Ingest:
 
     async def _activity(self, request: Request, body: bytes) -> Response:
         given = decode(body, _PRESENCE)
-        sender = self._sender(request, None, given.token)
+        sender = await self._sender(request, None, given.token)
+        self._check_pace(sender, 1)
         caller = _caller(sender, given.user_id, given.anonymous_id, None)
         now = self._clock()
         idle = min(max(given.idle_ms, 0), now)
@@ -142,12 +157,14 @@ class Ingest:
         await self._submit(caller, edge)
         return _success()
 
-    def _sender(self, request: Request, write_key: str | None, token: str | None) -> Sender:
+    async def _sender(self, request: Request, write_key: str | None, token: str | None) -> Sender:
         scheme, _, credential = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             token = credential
         if token and self._identity.needs_token:
-            return Sender(self._identity.authenticate(token, None, None))
+            caller = self._identity.authenticate(token, None, None)
+            await self._profiles.vet(caller)
+            return Sender(caller)
         key = _basic_user(credential) if scheme.lower() == "basic" else request.headers.get("x-write-key", write_key)
         self._identity.check_write_key(key)
         return Sender()
@@ -220,7 +237,9 @@ async def _settle(taken: list[asyncio.Future[Any]], places: list[int]) -> list[d
     for index, outcome in zip(places, await asyncio.gather(*taken, return_exceptions=True), strict=True):
         if isinstance(outcome, PASSING):
             raise StoreDown from outcome
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, CorruptState):
+            errors.append(_item_error(index, corrupt_state()))
+        elif isinstance(outcome, BaseException):
             fault = BadInput(
                 "fault", "Handrail could not apply this event. The log says more.", "Do not send it again."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,16 +13,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from handrail.core.inputs import BadInput
+from handrail.limits import TooMuch
+from handrail.runner import corrupt_state
 
 # What is wrong decides the status; everything else a caller got wrong is a 400.
 _STATUS = {
     "bad-token": 401,
+    "token-expired": 401,
+    "token-revoked": 401,
     "bad-write-key": 401,
     "bad-admin-key": 401,
     "bad-origin": 403,
     "wrong-user": 403,
     "body-too-large": 413,
+    "rate-limited": 429,
     "store-down": 503,
+    "corrupt-state": 500,
 }
 
 
@@ -44,8 +51,10 @@ def problem(
 def refusal(fault: BadInput, **more: Any) -> Response:
     """The answer to a caller's mistake."""
     status = _STATUS.get(fault.code, 400)
-    scheme = "Bearer" if fault.code == "bad-admin-key" else "Basic"
-    headers = {"WWW-Authenticate": f'{scheme} realm="handrail"'} if status == 401 else None
+    scheme = "Basic" if fault.code == "bad-write-key" else "Bearer"
+    headers = {"WWW-Authenticate": f'{scheme} realm="handrail"'} if status == 401 else {}
+    if isinstance(fault, TooMuch):
+        headers["Retry-After"] = str(math.ceil(fault.wait))
     return problem(status, fault.message, code=fault.code, headers=headers, fix=fault.fix, **more)
 
 
@@ -65,6 +74,10 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         405: f"{request.url.path} does not take {request.method}.",
     }
     return problem(error.status_code, details.get(error.status_code, error.detail), headers=error.headers)
+
+
+async def on_corrupt_state(_request: Request, _error: Exception) -> Response:
+    return refusal(corrupt_state())
 
 
 async def on_crash(_request: Request, _error: Exception) -> Response:

@@ -15,7 +15,7 @@ from handrail.core.durations import parse_duration
 from handrail.core.inputs import BadInput
 from handrail.identity import Identity, check_user
 from handrail.store.protocol import Store, StoreDown
-from handrail.web.explain import bearer
+from handrail.web.admin import check_admin
 from handrail.web.problems import refusal, store_down
 
 BEAT_S = 5.0  # an empty line, so that nobody between takes the stream for dead
@@ -29,7 +29,7 @@ def routes(store: Store, identity: Identity, clock: Callable[[], int], draining:
     async def answer(request: Request) -> Response:
         asked = request.query_params
         try:
-            identity.check_admin_key(bearer(request))
+            check_admin(identity, request)
             user = check_user(asked["user"]) if "user" in asked else None
             start = clock() - _span(asked.get("since", "0s"))
             live = _flag(asked.get("follow", "true"))

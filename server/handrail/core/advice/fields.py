@@ -37,15 +37,16 @@ class Reading(NamedTuple):
 
 
 def absent_fields(written: Written) -> Iterator[Problem]:
-    seen = _seen(written)
+    seen: dict[str, list[Happening]] | None = None
     for use in written.uses:
         for reading in _readings(use):
             if reading.name.startswith(_COUNTERS):
                 yield from _no_counter(reading, written)
-            elif reading.path[-1] == "key":
-                yield from _no_key(reading, _events(reading.document, reading.path, seen))
-            else:
-                yield from _no_property(reading, _events(reading.document, reading.path, seen))
+                continue
+            if seen is None:
+                seen = _seen(written)
+            look = _no_key if reading.path[-1] == "key" else _no_property
+            yield from look(reading, _events(reading.document, reading.path, seen))
 
 
 def _readings(use: Use) -> Iterator[Reading]:

@@ -30,7 +30,6 @@ _NAMING: dict[str, tuple[str, Collection[str]]] = {
 }
 # Pages may have others than the rules name: only near misses count.
 _OPEN = ("goal", "step", "survey", "question")
-_READ = frozenset({*_NAMING, "user.steps", _ANSWERS})
 MOST = 100  # names that are none and are looked at; where there are more, it is not by slips
 _DIGITS = re.compile("[0-9]")
 
@@ -45,8 +44,9 @@ class Naming(NamedTuple):
 
 def unknown_names(written: Written) -> Iterator[Problem]:
     known = _Known(written.program)
+    read = known.variables
     for document, path, what in written.uses:
-        if not isinstance(what, Expression) or what.reads.isdisjoint(_READ):
+        if not isinstance(what, Expression) or what.reads.isdisjoint(read):
             continue
         for naming in dict.fromkeys(_namings(what, _events(document, path, written))):
             message = known.complaint(naming)
@@ -75,6 +75,13 @@ class _Known:
             "question": {each.id for each in questions},
             "goal": {text for each in questions if each.sets == "goals" for text in each.choices},
         }
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Those of which anything may be said."""
+        found = {variable for variable, (kind, _) in _NAMING.items() if kind not in _OPEN or self.names[kind]}
+        found |= {"user.steps"} if self.names["step"] else set()
+        return frozenset(found | {_ANSWERS} if self.names["question"] else found)
 
     def complaint(self, naming: Naming) -> str:
         key = naming.kind, naming.name

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from msgspec import Struct
 from pydantic import Field
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
 from handrail.core.memory import key_of, recall, remember
@@ -40,7 +40,7 @@ class Absence(Shape):
 class AbsenceWhen(Shape):
     absence: Absence
 
-    def hook(self, compiler: Compiler, *, trigger: str, index: int, rule: str) -> OnAbsence | OnUnprepared:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnAbsence | OnUnprepared:
         shape, inside = self.absence, compiler.below("absence")
         if (shape.after is None) == (shape.before is None):
             inside.error(
@@ -50,13 +50,13 @@ class AbsenceWhen(Shape):
             inside.error("an absence after something needs 'for': how long it is waited for")
         if shape.span == 0:
             inside.error("an absence needs a duration longer than 0s", "for")
-        of = shape.of.hook(inside.below("of"))
+        of = shape.of.compile(inside.below("of"))
         key = None if shape.key is None else inside.expression(shape.key, "key")
         if shape.after is not None:
-            after = shape.after.hook(inside.below("after"))
-            return OnAbsence(_both(after, of), after, of, shape.span or 0, key, trigger, index, rule)
-        before = (shape.before or shape.of).hook(inside.below("before"))
-        return OnUnprepared(_both(before, of), before, of, shape.span, key, f"{trigger}#{index}", rule)
+            after = shape.after.compile(inside.below("after"))
+            return OnAbsence(_both(after, of), after, of, shape.span or 0, key, *origin)
+        before = (shape.before or shape.of).compile(inside.below("before"))
+        return OnUnprepared(_both(before, of), before, of, shape.span, key, origin.name, origin.rule)
 
 
 def _both(one: OnEvent, other: OnEvent) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
@@ -15,7 +15,7 @@ from handrail.core.turn import Turn
 class AwayWhen(Shape):
     away: Duration
 
-    def hook(self, compiler: Compiler) -> OnAway:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnAway:
         if not self.away:
             compiler.error("away needs a duration longer than 0s", "away")
         return OnAway((), self.away)

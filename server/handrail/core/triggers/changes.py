@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
 from handrail.core.turn import Turn
@@ -13,7 +13,7 @@ from handrail.core.turn import Turn
 class ChangesWhen(Shape):
     changes: str
 
-    def hook(self, compiler: Compiler) -> OnChange:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnChange:
         if self.changes != "persona" and self.changes.removeprefix("traits.") in (self.changes, ""):
             named = self.changes.rpartition(".")[2]
             hint = f"; did you mean 'traits.{named}'?" if named not in ("", "traits") else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Struct
 from pydantic import Field
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.counters import Counter, CountShape, add, prune, total
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
@@ -27,9 +27,9 @@ class Count(CountShape):
 class CountWhen(Shape):
     count: Count
 
-    def hook(self, compiler: Compiler, *, name: str) -> OnCount | OnFall:
-        """`name` tells this count's memory apart from every other counter's."""
+    def hook(self, compiler: Compiler, origin: Origin) -> OnCount | OnFall:
         count, inside = self.count, compiler.below("count")
+        name = origin.name  # tells this count's memory apart from every other counter's
         if count.at_most is not None:  # another bound or window is another memory: what is left of this one is stale
             name = f"{name}:{count.at_most}:{count.within}"
         counter = compile_count(count, inside, count.event, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 from pydantic import Field
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
 from handrail.core.reentry import begin
@@ -27,15 +27,15 @@ class Delay(Shape):
 class DelayWhen(Shape):
     delay: Delay
 
-    def hook(self, compiler: Compiler, *, trigger: str, index: int, rule: str) -> OnDelay:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnDelay:
         after = self.delay.after
         return OnDelay(
             wakes=(f"event:{after.event}",),
             where=compiler.condition(after.where, "delay", "after", "where"),
             span=self.delay.span,
-            trigger=trigger,
-            index=index,
-            rule=rule,
+            trigger=origin.trigger,
+            index=origin.place,
+            rule=origin.rule,
         )
 
 

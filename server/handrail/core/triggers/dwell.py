@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 from pydantic import Field
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
@@ -23,7 +23,7 @@ class Dwell(Shape):
 class DwellWhen(Shape):
     dwell: Dwell
 
-    def hook(self, compiler: Compiler) -> OnDwell:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnDwell:
         if not self.dwell.span:
             compiler.error("dwell needs a duration longer than 0s", "dwell", "for")
         return OnDwell((), self.dwell.span, self.dwell.step)

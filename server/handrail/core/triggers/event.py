@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.expressions import Expression
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
@@ -15,7 +15,11 @@ class EventWhen(Shape):
     event: str
     where: str | None = None
 
-    def hook(self, compiler: Compiler) -> OnEvent:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnEvent:
+        return self.compile(compiler)
+
+    def compile(self, compiler: Compiler) -> OnEvent:
+        """The event by itself, as other forms wait for it."""
         return OnEvent((f"event:{self.event}",), compiler.condition(self.where, "where"))
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Struct
 from pydantic import Field
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
@@ -29,7 +29,7 @@ class Idle(Shape):
 class IdleWhen(Shape):
     idle: Duration | Idle
 
-    def hook(self, compiler: Compiler) -> OnIdle:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnIdle:
         shape = self.idle if isinstance(self.idle, Idle) else None
         span = self.idle if isinstance(self.idle, int) else self.idle.span
         if not span:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
@@ -18,7 +18,7 @@ class Gap(Shape):
 class ReturnsWhen(Shape):
     returns: Gap
 
-    def hook(self, compiler: Compiler) -> OnReturn:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnReturn:
         if not self.returns.after:
             compiler.error("returns needs a gap longer than 0s", "returns", "after")
         return OnReturn(("returns",), self.returns.after)

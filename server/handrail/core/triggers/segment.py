@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
 from handrail.core.turn import Turn
@@ -13,7 +13,7 @@ from handrail.core.turn import Turn
 class EntersWhen(Shape):
     enters: str
 
-    def hook(self, compiler: Compiler) -> OnSegment:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnSegment:
         compiler.refer("segment", self.enters, compiler.names.segments, "enters")
         return OnSegment((f"enters:{self.enters}",))
 
@@ -21,7 +21,7 @@ class EntersWhen(Shape):
 class LeavesWhen(Shape):
     leaves: str
 
-    def hook(self, compiler: Compiler) -> OnSegment:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnSegment:
         compiler.refer("segment", self.leaves, compiler.names.segments, "leaves")
         return OnSegment((f"leaves:{self.leaves}",))
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 from pydantic import Field
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration
 from handrail.core.expressions import Expression
 from handrail.core.memory import key_of, recall, remember
@@ -32,19 +32,19 @@ class Sequence(Shape):
 class SequenceWhen(Shape):
     sequence: Sequence
 
-    def hook(self, compiler: Compiler, *, trigger: str, index: int, rule: str) -> OnSequence:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnSequence:
         shape, inside = self.sequence, compiler.below("sequence")
         if shape.within == 0:
             inside.error("a sequence needs a time longer than 0s, or no 'within'", "within")
-        steps = tuple(step.hook(inside.below("steps", place)) for place, step in enumerate(shape.steps))
+        steps = tuple(step.compile(inside.below("steps", place)) for place, step in enumerate(shape.steps))
         return OnSequence(
             wakes=tuple(dict.fromkeys(key for step in steps for key in step.wakes)),
             steps=steps,
             within=shape.within,
             strict=shape.contiguity == "strict",
             key=None if shape.key is None else inside.expression(shape.key, "key"),
-            name=f"{trigger}#{index}",
-            rule=rule,
+            name=origin.name,
+            rule=origin.rule,
         )
 
 

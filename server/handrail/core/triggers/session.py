@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from handrail.core.compiler import Compiler
+from handrail.core.compiler import Compiler, Origin
 from handrail.core.scope import Occurrence
 from handrail.core.source import Shape
 from handrail.core.turn import Turn
@@ -15,7 +15,7 @@ from handrail.core.turn import Turn
 class SessionWhen(Shape):
     session: Literal["started", "ended"]
 
-    def hook(self, compiler: Compiler) -> OnSession:
+    def hook(self, compiler: Compiler, origin: Origin) -> OnSession:
         return OnSession((f"event:session_{self.session}",))
 
 

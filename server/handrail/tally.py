@@ -1,0 +1,37 @@
+"""What became of events, counted by kind once the store has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from handrail.core.effects import Considered, Effect, Push
+from handrail.core.frames import Prompt
+from handrail.counts import Counts
+
+
+class Settled(Protocol):
+    """The part of an event's outcome that is counted."""
+
+    @property
+    def duplicate(self) -> bool: ...
+    @property
+    def set_aside(self) -> str: ...
+    @property
+    def effects(self) -> tuple[Effect, ...]: ...
+    @property
+    def trace(self) -> tuple[Considered, ...]: ...
+
+
+def tally(counts: Counts, outcomes: Iterable[Settled]) -> None:
+    for outcome in outcomes:
+        if outcome.duplicate:
+            counts.add("events.duplicate")
+            continue
+        counts.add("events.set_aside" if outcome.set_aside else "events.accepted")
+        for effect in outcome.effects:
+            if isinstance(effect, Push) and isinstance(effect.frame, Prompt):
+                counts.add("prompts_shown")
+        for line in outcome.trace:
+            if line.outcome == "suppressed":
+                counts.add(f"suppressed.{line.reason}")
