@@ -1,4 +1,4 @@
-"""`python -m tests.faults [F1 F5 …] [--long] [--out FILE]`.
+"""`python -m tests.faults [F1 F5 …] [--long] [--rounds N] [--out FILE]`.
 
 Prints a line of figures for each run as it ends, adds it to FILE, and ends with a table. The long lane goes on where an
 earlier one was interrupted: rounds that FILE has are not done again. Without names, the faults that the other tests of
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     lines = [line for line in done if line["fault"] in (options.names or FAULTS)]
     for name in options.names or FAULTS:
         known = {line["round"] for line in done if line["fault"] == name}
-        rounds = range(1, (FAULTS[name].rounds if options.long else 1) + 1)
+        rounds = range(1, min(options.rounds or 1_000, FAULTS[name].rounds if options.long else 1) + 1)
         lines += [_run(name, lane, number, options.out) for number in rounds if number not in known]
     if not options.names:
         lines += _others(lane, options.out)
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="FAULT", help=" ".join(FAULTS))
     parser.add_argument("--long", action="store_true", help="every round of every fault, about an hour")
+    parser.add_argument("--rounds", type=int, help="of the long lane, no more than this of each fault")
     parser.add_argument("--out", type=Path, default=Path(".handrail") / "faults.jsonl", help="default: %(default)s")
     return parser
 
