@@ -22,11 +22,10 @@ from rich.table import Table
 
 from .faults import FAULTS
 from .figures import Figures, merge, read_lines
-from .stage import COMMON
 
 HERE = Path(__file__).parent
 ASIDE = ("fault", "lane", "round", "at")
-ALWAYS = ("events", "lost_acked", "doubled", "prompts_lost", "resume_p99_ms")
+ALWAYS = ("lost_acked", "doubled", "prompts_lost", "not_converged", "wrong")
 
 
 def main(arguments: list[str]) -> int:
@@ -102,10 +101,10 @@ def _show(lines: list[dict[str, Any]]) -> None:
 
 
 def _tell(rounds: list[dict[str, Any]]) -> str:
-    """What this fault is about, and of all else what every fault is about."""
+    """The figures of all rounds; of those that are 0 only what should be."""
     plain = [{key: line[key] for key in line if key not in (*ASIDE, "broken")} for line in rounds]
     figures = merge(plain)
-    shown = [key for key in figures if key in ALWAYS or key not in COMMON]
+    shown = [key for key in figures if figures[key] or key in ALWAYS]
     return ", ".join(f"{key} {figures[key]}" for key in shown)
 
 

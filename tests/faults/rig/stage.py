@@ -27,10 +27,6 @@ PUZZLED = 0.1  # share of events that ask for a prompt
 TICK = 0.02  # seconds
 BUSY = 100  # events of one page under way; beyond it nothing is added
 SETTLES_WITHIN = 20.0  # seconds
-COMMON = frozenset(
-    "pages events ran_s lost_acked doubled prompts_shown prompts_lost torn not_converged told_twice_raw wrong"
-    " connections_lost by_suffix by_snapshot resume_p99_ms ack_p99_ms converged_s".split()
-)
 
 
 class Rig:
