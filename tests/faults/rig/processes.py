@@ -108,13 +108,10 @@ class Valkey:
         """One command, by a connection of its own; its reply's first bytes as they come."""
         return ask(self.path, hiredis.pack_command(command))
 
-    def forget_tail(self, size: int) -> int:
-        """Take the last bytes off the command log of a store that is not running, as if they never reached the disk.
-        Returns how many there were to take."""
+    def forget_tail(self, size: int) -> None:
+        """Take the last bytes off the command log of a store that is not running: they never reached the disk."""
         [log] = (self.folder / "appendonlydir").glob("*.incr.aof")
-        gone = min(size, log.stat().st_size)
-        os.truncate(log, log.stat().st_size - gone)
-        return gone
+        os.truncate(log, max(log.stat().st_size - size, 0))
 
 
 class Server:
