@@ -24,7 +24,7 @@ from .faults import FAULTS
 from .figures import Figures, merge, read_lines
 
 HERE = Path(__file__).parent
-ASIDE = ("fault", "lane", "round", "at")
+ASIDE = ("fault", "lane", "round", "at", "broken", "missed")
 ALWAYS = ("lost_acked", "doubled", "prompts_lost", "not_converged", "wrong")
 
 
@@ -94,15 +94,16 @@ def _show(lines: list[dict[str, Any]]) -> None:
         table.add_column(heading, ratio=share)
     for name in dict.fromkeys(line["fault"] for line in lines):
         rounds = [line for line in lines if line["fault"] == name]
-        broken = [what for line in rounds for what in line["broken"]]
+        verdict = [f"BROKEN {what}" for line in rounds for what in line["broken"]]
+        verdict += [f"missed: {what}" for line in rounds for what in line.get("missed", ())]
         what = FAULTS[name].what if name in FAULTS else ""
-        table.add_row(name, what, _tell(rounds), "; ".join(broken) or "holds")
+        table.add_row(name, what, _tell(rounds), "; ".join(verdict) or "holds")
     Console(width=None if sys.stdout.isatty() else 160).print(table, highlight=False)
 
 
 def _tell(rounds: list[dict[str, Any]]) -> str:
     """The figures of all rounds; of those that are 0 only what should be."""
-    plain = [{key: line[key] for key in line if key not in (*ASIDE, "broken")} for line in rounds]
+    plain = [{key: line[key] for key in line if key not in ASIDE} for line in rounds]
     figures = merge(plain)
     shown = [key for key in figures if figures[key] or key in ALWAYS]
     return ", ".join(f"{key} {figures[key]}" for key in shown)

@@ -8,15 +8,18 @@ from pathlib import Path
 
 Figure = int | float | str
 TIMES = ("_ms", "_s")
+SLACK = 2
 
 
 @dataclass
 class Figures:
-    """`broken` says in words what did not hold; a run without any is a good one."""
+    """`broken` says in words what did not hold; a run without any is a good one. `missed` are goals of speed that were
+    not reached: a machine that is busy with other things misses some."""
 
     fault: str
     figures: dict[str, Figure] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
 
     def note(self, **figures: Figure) -> None:
         self.figures.update(figures)
@@ -25,8 +28,13 @@ class Figures:
         if not holds:
             self.broken.append(otherwise)
 
+    def bound(self, what: str, value: float, goal: float, unit: str) -> None:
+        """A duration that should be no longer than `goal`, and must not be twice as long."""
+        if value > goal:
+            (self.broken if value > SLACK * goal else self.missed).append(f"{what} {value:g} {unit}, not {goal:g}")
+
     def line(self, **more: Figure) -> str:
-        return json.dumps({"fault": self.fault, **self.figures, "broken": self.broken, **more})
+        return json.dumps({"fault": self.fault, **self.figures, "broken": self.broken, "missed": self.missed, **more})
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -34,6 +34,7 @@ class Tally:
 
     acks: list[float] = field(default_factory=list)  # from sending an event first to its acknowledgement
     resumes: list[float] = field(default_factory=list)  # from losing a connection to the next welcome
+    welcomes: list[float] = field(default_factory=list)  # of those, from the hello
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)  # what must never happen
 
@@ -68,7 +69,7 @@ class Page:
         self._outgoing: deque[Message] = deque()
         self._wake = asyncio.Event()
         self._over: set[tuple[str, str]] = set()  # prompts that were withdrawn, by epoch
-        self._lost_at = 0.0
+        self._lost_at = self._asked_at = 0.0
         self._retrying = False
         self._failures = 0
         self._bidden: float | None = None
@@ -170,9 +171,11 @@ class Page:
             await self._wake.wait()
         return self._outgoing.popleft()
 
-    def position(self) -> dict[str, Any]:
-        """Where it was, if it was somewhere."""
-        return {"epoch": self.epoch, "offset": self.offset} if self.epoch else {}
+    def hello(self) -> dict[str, Any]:
+        """Who comes, and where they were; what is said next has to be the welcome."""
+        self._asked_at = perf_counter()
+        known = {"epoch": self.epoch, "offset": self.offset} if self.epoch else {}
+        return {"user_id": self.user, **known}
 
     # --- what a page is told ---
 
@@ -193,6 +196,7 @@ class Page:
         if self._lost_at:
             self.tally.resumes.append((perf_counter() - self._lost_at) * 1000)
             self._lost_at = 0.0
+            self.tally.welcomes.append((perf_counter() - self._asked_at) * 1000)
         changed = bool(self.epoch) and welcome["epoch"] != self.epoch
         if welcome["recovered"]:
             self.tally.counts["resumed by suffix"] += 1

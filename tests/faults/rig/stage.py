@@ -133,6 +133,7 @@ class Rig:
             by_suffix=tally.counts["resumed by suffix"],
             by_snapshot=tally.counts["resumed by snapshot"],
             resume_p99_ms=percentile(tally.resumes, 0.99),
+            welcome_p99_ms=percentile(tally.welcomes, 0.99),
             ack_p99_ms=percentile(tally.acks, 0.99),
             converged_s=round(seconds, 1),
         )

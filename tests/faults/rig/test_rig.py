@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .faults import FAULTS
-from .figures import merge, percentile, read_lines
+from .figures import Figures, merge, percentile, read_lines
 
 GATE: dict[str, dict[str, Any]] = {
     "F1": {"kills": 2, "every": 1.0},
@@ -46,6 +46,13 @@ def test_a_line_that_was_cut_short_counts_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "out").write_text('{"fault": "F1", "lost": 0}\n{"fault": "F2", "lo')
     assert read_lines(tmp_path / "out") == [{"fault": "F1", "lost": 0}]
     assert read_lines(tmp_path / "none") == []
+
+
+def test_a_duration_may_miss_its_goal_but_not_by_far() -> None:
+    figures = Figures("F0")
+    for value in (10, 15, 25):
+        figures.bound("it took", value, 10, "ms")
+    assert (figures.missed, figures.broken) == (["it took 15 ms, not 10"], ["it took 25 ms, not 10"])
 
 
 def test_percentiles() -> None:

@@ -40,7 +40,7 @@ def by_stream(session: aiohttp.ClientSession) -> Talk:
 async def _converse(session: aiohttp.ClientSession, page: Page, base: str) -> None:
     close = aiohttp.ClientWSTimeout(ws_close=0.1)
     async with session.ws_connect(base + "/updates", protocols=("handrail.v1",), timeout=close) as socket:
-        await socket.send_str(_encode({"type": "hello", "user_id": page.user, **page.position()}).decode())
+        await socket.send_str(_encode({"type": "hello", **page.hello()}).decode())
         beside = [asyncio.create_task(_write(socket, page)), asyncio.create_task(_beat(socket))]
         try:
             await _read(socket, page)
@@ -76,7 +76,7 @@ async def _beat(socket: aiohttp.ClientWebSocketResponse) -> None:
 
 
 async def _listen(session: aiohttp.ClientSession, page: Page, base: str) -> None:
-    query = {"user_id": page.user, **{key: str(value) for key, value in page.position().items()}}
+    query = {key: str(value) for key, value in page.hello().items()}
     limits = aiohttp.ClientTimeout(total=None, sock_connect=ANSWERS_WITHIN, sock_read=STREAM_SILENCE)
     async with session.get(base + "/updates/sse", params=query, timeout=limits) as answer:
         if answer.status != 200:
