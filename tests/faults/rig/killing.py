@@ -14,6 +14,7 @@ from .stage import Rig, rig, until
 
 DELAY_MS = 3_000  # of the rule `remind`
 PARKED = 20.0  # seconds, of the rule `wake`
+NOTICED = 3.0  # seconds after which a balancer sends nobody to a server that does not answer
 COMMITS_WITHIN = 0.5  # seconds for what pages just sent to reach the store
 ORPHANED_MS = 2_000  # within which another server does what a killed one left
 
@@ -180,9 +181,13 @@ async def f5(folder: Path, *, stopped: float = 4.0, rate: int = 150, pages: int 
             for number in range(rounds):
                 await asyncio.sleep(1)
                 made.servers[number % 2].halt()
-                await asyncio.sleep(stopped)
+                await asyncio.sleep(min(stopped, NOTICED))
+                made.here = [made.servers[1 - number % 2]]
+                await asyncio.sleep(max(stopped - NOTICED, 0))
                 made.servers[number % 2].resume()
-                await asyncio.sleep(2)
+                await asyncio.sleep(1)
+                made.here = []
+                await asyncio.sleep(1)
         await made.settle(figures)
         figures.note(stopped_s=stopped, rounds=rounds, stale_commits_applied=int(figures.figures["doubled"]))
     return figures

@@ -100,12 +100,16 @@ async def _post_all(session: aiohttp.ClientSession, page: Page) -> None:
 
 
 async def _post(session: aiohttp.ClientSession, page: Page, message: Message) -> bool:
-    """Whether that was the end of it. As behind a balancer, any server may be the one that takes it."""
+    """Whether that was the end of it. As behind a balancer, any server may be the one that takes it; an answer that
+    comes when the epoch has changed says nothing of the data there are now."""
+    epoch = page.epoch
     body = {"userId": page.user, "messageId": message["id"], "event": message["name"]}
     limits = aiohttp.ClientTimeout(total=ANSWERS_WITHIN)
     with suppress(*Gone):
         address = page.dial() + "/v1/track"
         async with session.post(address, json=body | {"properties": message["properties"]}, timeout=limits) as answer:
+            if page.epoch != epoch:
+                return False
             if answer.status == 200:
                 page.acknowledge(message["id"])
             elif answer.status < 500:
