@@ -281,17 +281,23 @@ class Page:
             self._send_again()
 
     def acknowledge(self, event: str) -> None:
-        """This event is stored, and over a WebSocket all before it."""
+        """This event is stored, and all that was sent before it."""
+        if any(kept.message["id"] == event for kept in self._unacked):
+            while self._settle(self._unacked.popleft()) != event:
+                pass
+
+    def acknowledge_alone(self, event: str) -> None:
+        """This event is stored; a post's answer says nothing of others."""
+        for kept in [kept for kept in self._unacked if kept.message["id"] == event]:
+            self._unacked.remove(kept)
+            self._settle(kept)
+
+    def _settle(self, kept: Kept) -> str:
         now = perf_counter()
-        if not any(kept.message["id"] == event for kept in self._unacked):
-            return
-        while self._unacked:
-            kept = self._unacked.popleft()
-            if not kept.acked:
-                self.tally.acks.append((now - kept.made) * 1000)
-            kept.acked = now
-            self._acked.append(kept)
-            if kept.message["id"] == event:
-                break
-        while self._acked and self._acked[0].acked < now - KEPT_FOR:
+        if not kept.acked:
+            self.tally.acks.append((now - kept.made) * 1000)
+        kept.acked = now
+        self._acked.append(kept)
+        while self._acked[0].acked < now - KEPT_FOR:
             self._acked.popleft()
+        return str(kept.message["id"])

@@ -111,7 +111,7 @@ async def _post(session: aiohttp.ClientSession, page: Page, message: Message) ->
             if page.epoch != epoch:
                 return False
             if answer.status == 200:
-                page.acknowledge(message["id"])
+                page.acknowledge_alone(message["id"])
             elif answer.status < 500:
                 page.tally.wrong.append(f"a post was answered {answer.status}: {(await answer.text())[:200]}")
             else:
