@@ -61,7 +61,7 @@ def _run(name: str, lane: str, number: int, out: Path) -> dict[str, Any]:
         try:
             figures = asyncio.run(FAULTS[name].run(Path(folder), **(FAULTS[name].long if lane == "long" else {})))
         except (AssertionError, OSError) as broken:  # TimeoutError is an OSError: what was waited for did not come
-            figures = Figures(name, broken=[f"not measured: {broken or type(broken).__name__}"])
+            figures = Figures(name, broken=[f"not measured: {str(broken) or type(broken).__name__}"])
     return _keep(json.loads(figures.line(lane=lane, round=number, at=time.strftime("%Y-%m-%d %H:%M"))), out)
 
 

@@ -140,6 +140,7 @@ async def f4(folder: Path, *, timers: int = 1_000, away: float = 5.0) -> Figures
         await asyncio.sleep(PARKED + away)
         began = perf_counter()
         await asyncio.gather(*(server.start() for server in made.servers))
+        figures.note(started_s=round(perf_counter() - began, 1))
         await _note_catching_up(figures, made, users, began)
         figures.note(timers=timers, armed_s=round(took, 1))
     return figures

@@ -76,6 +76,10 @@ class Page:
         self._talking: asyncio.Task[None] | None = None
         self._acts: set[asyncio.Task[None]] = set()
 
+    def __repr__(self) -> str:
+        how = "stream" if self.stream else "socket"
+        return f"{self.user} ({how}, {'live' if self.live else 'away'} at {self.at}, {self.epoch}:{self.offset})"
+
     # --- what a page does ---
 
     @property

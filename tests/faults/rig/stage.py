@@ -40,6 +40,7 @@ class Rig:
         self.proxies: list[Proxy] = []
         self.withheld = 0
         self._rules = program()
+        self._odd = ""  # the first page that was not as it should be
         self._began = perf_counter()
 
     def dial(self) -> str:
@@ -109,8 +110,12 @@ class Rig:
     async def _compare(self, store: RedisStore) -> Counter[str]:
         now = time.time_ns() // 1_000_000
         total: Counter[str] = Counter()
+        self._odd = ""
         for page in self.pages:
-            total += await compare(store, self._rules, page, now)
+            found = await compare(store, self._rules, page, now)
+            if found and not self._odd:
+                self._odd = f"{page!r}: {dict(found)}"
+            total += found
             total["pages not connected"] += not page.live
             total["events never acknowledged"] += page.waiting
         return +total
@@ -139,7 +144,7 @@ class Rig:
         )
         for what, often in found.items():
             figures.expect(not often, f"{what}: {often}")
-        figures.broken.extend(tally.wrong[:5])
+        figures.broken.extend([self._odd, *tally.wrong[:5]] if self._odd else tally.wrong[:5])
 
 
 async def until(holds: Callable[[], bool], within: float) -> None:
