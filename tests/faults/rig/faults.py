@@ -25,7 +25,7 @@ class Fault:
 
 
 FAULTS = {
-    "F1": Fault(killing.f1, {"kills": 10, "rate": 300, "pages": 100}, rounds=20),
+    "F1": Fault(killing.f1, {"kills": 10, "rate": 200, "pages": 100}, rounds=20),
     "F2": Fault(killing.f2, {"rounds": 10, "pages": 100}, rounds=10),
     "F3": Fault(killing.f3, {"rounds": 6, "pages": 100}, rounds=5),
     "F4": Fault(killing.f4, {"timers": 10_000, "away": 40.0}),
