@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from masters import ALWAYS, EVERYSEC, Master
 from turns import turn
 
 from handrail.store import Embedded, RedisStore, StoreDown, StoreUnusable
+from masters import ALWAYS, EVERYSEC, Master
 
 OP = "1" * 16
 
