@@ -357,6 +357,18 @@ async def test_where_acknowledgements_wait_for_a_copy_a_duplicate_is_confirmed_b
     assert store.commits[1].frames == ()
 
 
+async def test_a_duplicate_is_one_only_if_the_store_still_has_it(watched: Watched) -> None:
+    desk = Desk(watched)
+    await desk.track("greeted", "e1")
+    assert (await desk.track("greeted", "e1")).duplicate
+    for kept in (watched.shelf.states, watched.shelf.seen, watched.shelf.outboxes):
+        kept.clear()
+    assert not (await desk.track("greeted", "e1")).duplicate
+    stored = await watched.load("ada")
+    assert stored is not None
+    assert "e1" in stored.seen
+
+
 class Faulty:
     """A program whose triggers on one event name cannot be evaluated."""
 

@@ -261,9 +261,13 @@ class Runner:
         """The turn as decided already, where it can still be written, else decided now."""
         if turn is not None and turn.base.lineage == self.store.lineage(user):
             return turn
-        state = self.recall(user) or await self.read(user)
-        more = bool(self._waiting[user])
-        return self._decide(self._renew(state), [entry.event for entry in batch], more=more)
+        events = [entry.event for entry in batch]
+        recalled = self.recall(user)
+        turn = self._decide(self._renew(recalled or await self.read(user)), events, more=bool(self._waiting[user]))
+        if recalled is None or not any(isinstance(result, Outcome) and result.duplicate for result in turn.results):
+            return turn
+        # Memory alone says that an event was applied, and no commit would tell that the store has lost it since.
+        return self._decide(self._renew(await self.read(user)), events, more=bool(self._waiting[user]))
 
     def _renew(self, state: State) -> State:
         """The state, in a new epoch where it was written in another history. A visitor who has become a user stays in

@@ -239,6 +239,26 @@ async def test_the_breaker_opens_while_a_server_hangs_and_closes_by_itself(own: 
     await store.close()
 
 
+async def test_a_pause_that_ends_a_little_early_is_not_the_last(own: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uvloop has it, which counts whole milliseconds; with the breaker open nobody else wakes the connection."""
+    loop = asyncio.get_running_loop()
+    exactly = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda wait, *call, **more: exactly(max(wait - 0.01, 0), *call, **more))
+    store = await RedisStore.connect(own.url)
+    os.kill(own.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(6):
+            while not isinstance(await fault_of(store.ping()), BreakerOpen):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(2.5)  # some tries of its own, each of which has to be followed by another
+    finally:
+        os.kill(own.pid, signal.SIGCONT)
+    async with asyncio.timeout(2.5):
+        while not store._pipeline.is_open:  # noqa: ASYNC110 - nobody asks for anything
+            await asyncio.sleep(0.01)
+    await store.close()
+
+
 async def fault_of(asked: Awaitable[object]) -> StoreDown | None:
     try:
         await asked

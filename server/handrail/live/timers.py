@@ -26,7 +26,7 @@ from handrail.store.protocol import CorruptState, StoreDown
 
 SWEEP = 1_000  # ms between two readings of the store
 LOOKAHEAD = 1_500  # ms of alarms known in advance
-OVERDUE = 2_000  # ms after which anybody fires an alarm
+OVERDUE = 800  # ms after which anybody fires an alarm; with the sweep, what a killed process left is 2 s late at most
 IN_FLIGHT = 200
 AT_ONCE = 50  # alarms fired before others get their turn on the loop
 BACKLOG = 10_000  # due alarms in memory; beyond it the store is not read

@@ -333,7 +333,12 @@ class Pipeline:
         if self._again is not None:
             self._again.cancel()
         if not self._shut:
-            self._again = self._loop.call_later(seconds, self._wake)
+            self._again = self._loop.call_later(seconds, self._wake_now)
+
+    def _wake_now(self) -> None:
+        """The pause is over, even where the loop counts whole milliseconds and rings a little before it is."""
+        self._not_before = 0.0
+        self._wake()
 
     def _wake(self) -> bool:
         """Start connecting unless that is under way; False while it is too soon after a failure."""
