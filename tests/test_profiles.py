@@ -145,7 +145,7 @@ async def test_a_process_that_ends_between_two_commits_loses_and_repeats_nothing
 ) -> None:
     first = Process(open_store, clock)
     await first.live_before()
-    monkeypatch.setattr("handrail.runner.PATIENCE", -1.0)
+    monkeypatch.setattr("handrail.runner.DEADLINE", -1.0)
     dying = Process(Dying(open_store, commit=commit, after=after), clock, "t-b")  # type: ignore[arg-type]
     with pytest.raises(StoreDown):
         await dying.profiles.merge(VISITOR, USER)

@@ -4,8 +4,12 @@ A user's events are stepped one after another. While a write is under way, what 
 batch is one commit. Nothing is told to anybody before the store has it: first the commit, then those who listen for
 commits (connections, timers), then the futures of those who sent the events.
 
-States are kept in memory; a commit names the version it builds on, so a stale one costs a reload and never a wrong
+States are kept in memory; a commit names the commit it builds on, so a stale one costs a reload and never a wrong
 write. States of users that somebody `hold`s stay; of the others the latest few thousand.
+
+A commit whose reply was lost is sent again as it is: the store knows it by its op and writes it once. A state that was
+written in another history of the store (see `Store.lineage`) goes on in a new epoch, since what was acknowledged after
+it may be lost: the next commit writes both.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -26,14 +30,14 @@ from handrail.core.merge import heir_of, is_heritable
 from handrail.core.program import Program
 from handrail.core.state import State
 from handrail.store.cache import States
-from handrail.store.protocol import Commit, Job, Store, StoreDown
+from handrail.store.protocol import BreakerOpen, Commit, Job, Store, StoreDown
 
 T = TypeVar("T")
 Frame = tuple[int, bytes]  # offset and JSON of a numbered message
 
 CONFLICTS = 8  # tries before a user's turn is given up
-PATIENCE = 5.0  # seconds to keep trying while the store is away
-PAUSE = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between such tries; the last one goes on
+DEADLINE = 1.4  # seconds from an event's coming to its failure while the store is away
+PAUSE = (0.05, 0.1, 0.2, 0.4)  # seconds between tries meanwhile; the last one goes on
 KEPT = 5_000  # states of users nobody holds
 BATCH = 256  # events in one commit
 QUEUED = 1_000  # ms ago: an event that old comes from a queue, and the rest of it may follow
@@ -78,9 +82,15 @@ class _Turn(Struct):
     state: State
     results: list[Outcome | Exception]
     more: bool
+    commit: Commit | None = None
 
 
-_Waiting = tuple[Event, "asyncio.Future[Outcome]"]
+class _Waiting(NamedTuple):
+    """An event, who waits for it, and the loop's time when it came."""
+
+    event: Event
+    future: asyncio.Future[Outcome]
+    since: float
 
 
 class Runner:
@@ -115,11 +125,12 @@ class Runner:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
+        entry = _Waiting(event, future, loop.time())
         waiting = self._waiting.get(user)
         if waiting is not None:
-            waiting.append((event, future))
+            waiting.append(entry)
             return future
-        self._waiting[user] = [(event, future)]
+        self._waiting[user] = [entry]
         self.look_after(self._take_turns(user))
         return future
 
@@ -156,6 +167,19 @@ class Runner:
         known = self._states.get(user)
         return known if known is not None and known.version == 0 else self._begin(user)
 
+    async def current(self, user: str) -> State:
+        """As `read`, in the epoch that holds now: where the store has another history than when the state was written,
+        the new epoch is in the store when this returns. Raises StoreDown or TooManyConflicts."""
+        state = await self.read(user)
+        if self.is_current(state):
+            return state
+        await self.apply(user, Alarm(at=self.clock()))
+        return await self.read(user)
+
+    def is_current(self, state: State) -> bool:
+        """Whether the state, if it was ever written, was written in the history the store has now."""
+        return not state.version or state.lineage == self.store.lineage(state.user)
+
     def hold(self, user: str) -> None:
         """Keep the user's state in memory until as many `release`s."""
         self._states.hold(user)
@@ -174,6 +198,9 @@ class Runner:
             batch, waiting[:BATCH] = waiting[:BATCH], []
             try:
                 await self._settle(user, batch)
+            except StoreDown as fault:
+                self._give_up(user, batch + waiting, fault)  # those behind it would wait for the same
+                waiting.clear()
             except BaseException as fault:
                 self._give_up(user, batch, fault)
                 if not isinstance(fault, Exception):
@@ -182,30 +209,49 @@ class Runner:
         del self._waiting[user]
 
     async def _settle(self, user: str, batch: list[_Waiting]) -> None:
-        """Decide, write, tell; again from the stored state after a conflict or while the store is away."""
-        deadline = asyncio.get_running_loop().time() + PATIENCE
+        """Decide, write, tell: the same commit again while the store is away, decided anew after a conflict."""
+        loop = asyncio.get_running_loop()
+        deadline = min(entry.since for entry in batch) + DEADLINE
         conflicts = failures = 0
-        state = self._states.get(user)
+        turn: _Turn | None = None
         while True:
             try:
-                state = state or await self.read(user)
-                more = bool(self._waiting[user])
-                turn = self._decide(state, [event for event, _ in batch], more=more)
-                if await self._write(user, turn, batch, doubtful=failures > 0):
-                    break
-                state = None
+                async with asyncio.timeout_at(deadline if failures else None):
+                    turn = await self._decided(user, batch, turn)
+                    if await self._write(user, turn, batch, doubtful=failures > 0):
+                        break
+                turn = None
                 conflicts += 1
                 if conflicts >= CONFLICTS:
                     raise TooManyConflicts(user)
-            except StoreDown:
-                # Whether the write happened is not known: the stored state tells, by the ids it has seen.
-                state = None
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(PAUSE[min(failures, len(PAUSE) - 1)])
+            except (StoreDown, TimeoutError) as fault:
+                pause = PAUSE[min(failures, len(PAUSE) - 1)]
                 failures += 1
-        for (_, future), result in zip(batch, turn.results, strict=True):
-            _resolve(future, result)
+                if isinstance(fault, BreakerOpen) or loop.time() + pause > deadline:
+                    raise StoreDown(str(fault) or "the store did not answer in time") from fault
+                await asyncio.sleep(pause)
+        for entry, result in zip(batch, turn.results, strict=True):
+            _resolve(entry.future, result)
+
+    async def _decided(self, user: str, batch: list[_Waiting], turn: _Turn | None) -> _Turn:
+        """The turn as decided already, where it can still be written, else decided now."""
+        if turn is not None and turn.base.lineage == self.store.lineage(user):
+            return turn
+        state = self._states.get(user)
+        if state is None or not self.is_current(state):
+            state = await self.read(user)
+        more = bool(self._waiting[user])
+        return self._decide(self._renew(state), [entry.event for entry in batch], more=more)
+
+    def _renew(self, state: State) -> State:
+        """The state, in a new epoch where it was written in another history. A visitor who has become a user stays in
+        theirs: nothing is shown to them any more, and by it their user knows them."""
+        lineage = self.store.lineage(state.user)
+        if state.lineage == lineage:
+            return state
+        stays = self.is_current(state) or state.merger is not None
+        epoch = state.epoch if stays else secrets.token_hex(8)
+        return msgspec.structs.replace(state, lineage=lineage, epoch=epoch)
 
     def _decide(self, base: State, events: list[Event], *, more: bool) -> _Turn:
         """With `more`, others wait for the next batch."""
@@ -232,14 +278,15 @@ class Runner:
 
     async def _write(self, user: str, turn: _Turn, batch: list[_Waiting], *, doubtful: bool) -> bool:
         """True when the store has the turn. `doubtful`: an earlier try may have been written without our knowing."""
-        done = [(event, result) for (event, _), result in zip(batch, turn.results, strict=True)]
+        done = [(entry.event, result) for entry, result in zip(batch, turn.results, strict=True)]
         applied = [(event, result) for event, result in done if isinstance(result, Outcome) and not result.duplicate]
         program = self.program(user)
-        if not _changed(turn, applied):
+        repeated = len(applied) < len(done) and self.store.confirms
+        if not _changed(turn, applied) and not repeated:
             if doubtful:
                 self._tell(Committed(user, turn.state, (), engine.alarm(program, turn.state)))
             return True
-        commit = self._commit_of(user, turn, applied, program)
+        commit = turn.commit = turn.commit or self._commit_of(user, turn, applied, program)
         if not await self.store.commit(commit):
             self._states.drop(user)
             return False
@@ -253,9 +300,13 @@ class Runner:
         alarm = engine.alarm(program, turn.state)
         if turn.more and alarm is not None:
             alarm = max(alarm, now + engine.FOLLOWS)
+        op = secrets.token_hex(8)
+        version, lineage = turn.base.version + 1, turn.base.lineage
         return Commit(
-            state=msgspec.structs.replace(turn.state, version=turn.base.version + 1),
+            state=msgspec.structs.replace(turn.state, version=version, lineage=lineage, op=op),
             expected=turn.base.version,
+            base=turn.base.op,
+            op=op,
             frames=tuple((e.frame.offset, frames.encode(e.frame)) for e in effects if isinstance(e, Push)),
             alarm=alarm,
             jobs=tuple(_job(user, effect, now) for effect in effects if isinstance(effect, Call)),
@@ -269,6 +320,7 @@ class Runner:
 
     def _begin(self, user: str) -> State:
         state = engine.fresh(self.program(user), user, secrets.token_hex(8), self.clock())
+        state.lineage = self.store.lineage(user)
         self._states.drop(user)
         self._states.keep(state)
         return state
@@ -280,14 +332,14 @@ class Runner:
     def _give_up(self, user: str, batch: list[_Waiting], fault: BaseException) -> None:
         self._states.drop(user)
         if not isinstance(fault, StoreDown | asyncio.CancelledError):
-            log.error("a user's turn failed", exc_info=fault, event_ids=[event.id for event, _ in batch])
-        for _, future in batch:
-            _resolve(future, fault)
+            log.error("a user's turn failed", exc_info=fault, event_ids=[entry.event.id for entry in batch])
+        for entry in batch:
+            _resolve(entry.future, fault)
 
     def _abandon(self, user: str, fault: BaseException) -> None:
         """The task is being cancelled: nobody would come for what still waits."""
-        for _, future in self._waiting.pop(user, []):
-            _resolve(future, fault)
+        for entry in self._waiting.pop(user, []):
+            _resolve(entry.future, fault)
 
 
 def _last_new(events: list[Event], seen: Mapping[str, int]) -> Event | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -12,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from handrail.core.events import Track
 from handrail.core.state import State
 from handrail.identity import Identity
+from handrail.live.visit import UNSETTLED
 from handrail.live.websocket import Updates
 from handrail.store import Commit, MemoryStore, StoreDown
 from nodes import Clock, Node, Start, eventually, greet, hear, run_node, say, until
@@ -233,27 +235,59 @@ class Away(MemoryStore):
         return await super().load(user)
 
 
-async def test_what_cannot_be_stored_is_not_acknowledged_and_the_client_comes_back(
+async def test_what_cannot_be_stored_waits_unacknowledged_and_the_connection_stays(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handrail.runner.PATIENCE", 0.1)
+    monkeypatch.setattr("handrail.runner.DEADLINE", 0.1)
+    monkeypatch.setattr("handrail.live.visit.AGAIN", (0.01, 0.02))
+    store = Away()
+    async with run_node(store, clock, "t-a") as node, node.dial() as client:
+        await greet(client, "ada")
+        await say(client, "track", id="e1", name="greeted")
+        await hear(client, "ack")
+        store.away = True
+        await say(client, "track", id="e2", name="greeted", properties={"n": 2})
+        assert (await hear(client, "error", "ack"))["code"] == "store-down"
+        await say(client, "track", id="e3", name="greeted", properties={"n": 3})
+        await say(client, "ping")
+        assert (await hear(client))["type"] == "pong", "the connection is open, nothing is acknowledged"
+        assert await store.outbox("ada", 1) == []
+        store.away = False
+        while (message := await hear(client))["type"] != "ack" or message["up_to"] != "e3":
+            assert message["type"] in ("content", "ack")
+    titles = [msgspec.json.decode(data)["block"]["title"] for _, data in await store.outbox("ada", 0)]
+    assert titles == ["Hello ", "Hello 2", "Hello 3"], "in the order in which they were sent"
+
+
+async def test_who_sends_more_than_may_wait_is_sent_away(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handrail.runner.DEADLINE", 0.1)
+    store = Away()
+    async with run_node(store, clock, "t-a") as node, node.dial() as client:
+        await greet(client, "ada")
+        await node.runner.drain()
+        store.away = True
+        await say(client, "track", id="first", name="greeted")
+        await hear(client, "error")
+        for number in range(UNSETTLED):
+            await say(client, "track", id=f"e{number}", name="greeted")
+        assert (await hear(client, "bye"))["code"] == 4004
+
+
+async def test_who_says_hello_while_the_store_is_away_is_sent_back(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.runner.DEADLINE", 0.1)
     store = Away()
     async with run_node(store, clock, "t-a") as node:
         async with node.dial() as client:
-            await greet(client, "ada")
-            await say(client, "track", id="e1", name="greeted")
-            await hear(client, "ack")
             store.away = True
-            await say(client, "track", id="e2", name="greeted")
+            await say(client, "hello", user_id="ada")
             error, bye = await hear(client), await hear(client)
             with pytest.raises(ConnectionClosed) as closed:
                 await client.recv()
-        assert (error["code"], error["id"], bye["code"]) == ("store-down", "e2", 4004)
+        assert (error["code"], bye["code"]) == ("store-down", 4004)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4004
-        async with node.dial() as client:
-            await say(client, "hello", user_id="ada")
-            assert [(await hear(client))["type"] for _ in range(2)] == ["error", "bye"]
         await until(lambda: not node.live.users())
         store.away = False
         async with node.dial() as client:

@@ -168,6 +168,8 @@ class State(Struct, kw_only=True, omit_defaults=True):
     absorbed: tuple[str, ...] = ()  # epochs of the anonymous visitors merged into this user
     unit: str = ""  # the id by which it was first decided whether the user is held out
     judged: int = 0  # up to when it was seen to what time alone changes of conditions; 0 where none reads the clock
+    lineage: str = ""  # the history of the store it was written in: another one means another epoch
+    op: str = ""  # of the commit that wrote it; stored beside it, like `seen`
     seen: dict[str, int] = field(default_factory=dict)
 
     def fork(self) -> State:
@@ -192,9 +194,9 @@ _decoder = msgspec.msgpack.Decoder(State)
 
 
 def dump_state(state: State) -> bytes:
-    """The state without `seen`, as msgpack."""
+    """The state without `seen` and `op`, as msgpack."""
     bare = copy(state)
-    bare.seen = {}
+    bare.seen, bare.op = {}, ""
     return _encoder.encode(bare)
 
 

@@ -6,7 +6,8 @@ resume are the same code. A lost doorbell costs latency, never a message: on rec
 seconds where several processes write, positions are compared with the store's.
 
 Where the store cannot continue at a cursor (trimmed, or the epoch changed because data were lost) the connection gets a
-second `welcome` with `recovered: false` and a full snapshot; clients treat it as they treat the first.
+second `welcome` with `recovered: false` and a full snapshot; clients treat it as they treat the first. So does
+everybody when the store comes back with another history of data.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from handrail.core.frames import Welcome
 from handrail.core.state import State
 from handrail.live.connection import KNOWN_VISITOR, Connection, Frame
 from handrail.profiles import known_visitor
-from handrail.runner import Committed, Runner
+from handrail.runner import Committed, Runner, TooManyConflicts
 from handrail.store.protocol import Bell, StoreDown
 
 HEARTBEAT = 20  # seconds between pings of the server
@@ -37,11 +38,12 @@ _prompt = msgspec.json.Decoder(frames.Prompt)
 
 
 class _Audience:
-    """The connections of one user; `head` is the newest offset heard of."""
+    """The connections of one user; `head` is the newest offset heard of, `lineage` the history it belongs to."""
 
-    __slots__ = ("connections", "doubtful", "head", "reading")
+    __slots__ = ("connections", "doubtful", "head", "lineage", "reading")
 
-    def __init__(self) -> None:
+    def __init__(self, lineage: str) -> None:
+        self.lineage = lineage
         self.connections: list[Connection] = []
         self.head = 0
         self.doubtful = False
@@ -79,7 +81,7 @@ class Hub:
         """From now on nothing the user is sent is missed; it reaches the connection once that is greeted."""
         audience = self._audiences.get(user)
         if audience is None:
-            audience = self._audiences[user] = _Audience()
+            audience = self._audiences[user] = _Audience(self._store.lineage(user))
             self._runner.hold(user)
             self._store.listen(user)
         connection.user = user
@@ -142,16 +144,25 @@ class Hub:
         """Bring every connection of the user that is behind up to what the store has."""
         try:
             while behind := [c for c in audience.connections if c.behind]:
+                self._distrust(user, audience)
                 if lost := [c for c in behind if c.lost]:
                     await self._greet_again(user, audience, lost)
                     continue
                 head = audience.head
                 found = await self._store.outbox(user, min(c.cursor for c in behind), PAGE)
                 self._hand_over(audience, behind, found, head)
-        except StoreDown:
+        except (StoreDown, TooManyConflicts):
             audience.doubtful = True  # the next tick tries again
         finally:
             audience.reading = None
+
+    def _distrust(self, user: str, audience: _Audience) -> None:
+        """In another history an offset may mean something else: everybody starts over."""
+        lineage = self._store.lineage(user)
+        if audience.lineage != lineage:
+            audience.lineage = lineage
+            for connection in audience.connections:
+                connection.lost = connection.lost or connection.greeted
 
     def _hand_over(self, audience: _Audience, behind: list[Connection], found: list[Frame], head: int) -> None:
         now = self._runner.clock()
@@ -163,7 +174,7 @@ class Hub:
             connection.stale = connection.cursor < audience.head or (len(found) == PAGE and connection.cursor == last)
 
     async def _greet_again(self, user: str, audience: _Audience, lost: Iterable[Connection]) -> None:
-        state = await self._runner.read(user)
+        state = await self._runner.current(user)
         audience.head = state.offset
         for connection in lost:
             if state.merger is not None:  # a visitor who has become a user: there is nothing of theirs to show
@@ -232,6 +243,10 @@ class Hub:
         if audience is None or audience.reading is not None:
             return
         audience.doubtful = False
+        self._distrust(user, audience)
+        if any(connection.lost for connection in audience.connections):
+            self._catch_up(user, audience)
+            return
         greeted = [connection for connection in audience.connections if connection.greeted]
         cursor = min((connection.cursor for connection in greeted), default=0)
         found = await self._store.outbox(user, max(cursor - 1, 0), 2)

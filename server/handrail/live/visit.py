@@ -1,9 +1,9 @@
 """One connection's conversation from hello to goodbye, whichever way its bytes travel.
 
 Before the hello only a hello is understood. Then every message is an event for the runner or a word to the connection
-itself. A message that cannot be used is answered with an `error` and the conversation goes on. An event that could not
-be stored ends it with a code that brings the client back: what was not acknowledged it sends again, and nothing after
-the gap is acknowledged here.
+itself. A message that cannot be used is answered with an `error` and the conversation goes on. While the store is away
+the conversation stays open: events wait here, in order and unacknowledged, and are submitted again until the store has
+them. Whoever says hello meanwhile, or sends more than may wait, is sent away with a code that brings them back.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from handrail.surroundings import read_headers
 
 Headers = Iterable[tuple[bytes, bytes]]
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
+AGAIN = (0.5, 1.5)  # seconds, by chance between these, after which what the store did not take is submitted again
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
 
 _FINAL = {"bad-token": BAD_TOKEN, "known-visitor": KNOWN_VISITOR}
@@ -52,6 +53,11 @@ _STORE_AWAY = BadInput(
     "store-down",
     "The store cannot be reached; this was not stored.",
     "Connect again and send what was not acknowledged: nothing is applied twice.",
+)
+_STORE_PAUSES = BadInput(
+    "store-down",
+    "The store cannot be reached; events wait here until it can.",
+    "Keep what is not acknowledged: should this connection close, send it again on the next.",
 )
 _FAULT = BadInput("fault", "Handrail could not apply this event. The server's log says more.", "Do not send it again.")
 
@@ -111,22 +117,36 @@ class Reception:
 
 
 class _Sent(Struct, eq=False):
-    """An event on its way to the store; `id` is what is acknowledged, if anything is."""
+    """An event on its way to the store; `id` is what is acknowledged, if anything is. Without a `future` it waits to be
+    submitted again."""
 
     event: Event
     id: str | None
-    future: asyncio.Future[Outcome]
+    future: asyncio.Future[Outcome] | None = None
     settled: bool = False
 
 
 class Visit:
-    __slots__ = ("_context", "_desk", "_known", "_unsettled", "connected", "connection", "left", "user")
+    __slots__ = (
+        "_again",
+        "_context",
+        "_desk",
+        "_known",
+        "_unsettled",
+        "_warned",
+        "connected",
+        "connection",
+        "left",
+        "user",
+    )
 
     def __init__(self, desk: Reception, connection: Connection, context: dict[str, Any]) -> None:
         self._context = context
         self._desk = desk
         self._known = True
         self._unsettled: deque[_Sent] = deque()
+        self._again: asyncio.TimerHandle | None = None
+        self._warned = False  # that the store is away
         self.connected = False
         self.connection = connection
         self.left = False
@@ -149,8 +169,13 @@ class Visit:
         except BadInput as fault:
             self._refuse(fault, inbound.find_id(data))
         await self.connection.room()
-        if len(self._unsettled) >= UNSETTLED:
-            await asyncio.wait([self._unsettled[-1].future])
+        if len(self._unsettled) < UNSETTLED:
+            return
+        newest = self._unsettled[-1].future
+        if newest is None:
+            self._store_away()
+        else:
+            await asyncio.wait([newest])
 
     async def hello(self, hello: Hello) -> None:
         """Raises BadInput."""
@@ -195,14 +220,14 @@ class Visit:
         Raises BadInput `known-visitor`, StoreDown, TooManyConflicts.
         """
         runner, user = self._desk.runner, self.user
-        state, _ = await asyncio.gather(runner.read(user), runner.store.enlist(runner.node, user))
+        state, _ = await asyncio.gather(runner.current(user), runner.store.enlist(runner.node, user))
         if state.merger is None:
             return state
         if not self._known:  # they became a user while they were being let in
             await runner.store.delist(runner.node, user)
             raise known_visitor()
         await self._desk.profiles.recognise(user)
-        return await runner.read(user)
+        return await runner.current(user)
 
     def _connected(self, hello: Hello) -> Connected:
         now = self._desk.runner.clock()
@@ -251,16 +276,25 @@ class Visit:
                 self._submit(inbound.activity_of(message, self.connection.id, now))
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
-        future = self._desk.profiles.submit(self.user, event, known=self._known)
-        sent = _Sent(event, acknowledge, future)
+        sent = _Sent(event, acknowledge)
         self._unsettled.append(sent)
-        future.add_done_callback(partial(self._settled, sent))
+        if self._again is None:
+            self._send(sent)
+
+    def _send(self, sent: _Sent) -> None:
+        sent.future = self._desk.profiles.submit(self.user, sent.event, known=self._known)
+        sent.future.add_done_callback(partial(self._settled, sent))
 
     def _settled(self, sent: _Sent, future: asyncio.Future[Outcome]) -> None:
         fault = None if future.cancelled() else future.exception()
         if future.cancelled() or isinstance(fault, StoreDown | TooManyConflicts):
-            self._store_away(sent.id)
+            if future.cancelled() or isinstance(sent.event, Connected):
+                self._store_away(sent.id)
+            else:
+                sent.future = None
+                self._wait()
             return
+        self._warned = False
         if fault is not None:
             self.connection.error(_FAULT, sent.id)
             sent.id = None
@@ -268,6 +302,20 @@ class Visit:
             self._refuse(known_visitor(), None)  # they became a user while they were being let in
         sent.settled = True
         self._acknowledge()
+
+    def _wait(self) -> None:
+        """Submit what the store did not take once more in a moment, and all that comes until then behind it."""
+        if self._again is not None or self.left or self.connection.closing:
+            return
+        if not self._warned:
+            self._warned = True
+            self.connection.error(_STORE_PAUSES)
+        self._again = asyncio.get_running_loop().call_later(random.uniform(*AGAIN), self._send_again)
+
+    def _send_again(self) -> None:
+        self._again = None
+        for sent in [sent for sent in self._unsettled if sent.future is None]:
+            self._send(sent)
 
     def _acknowledge(self) -> None:
         """The newest that the store has with all before it: of a user who was only just made known, or of a visitor who
@@ -291,6 +339,8 @@ class Visit:
 
     async def leave(self) -> None:
         self.left = True
+        if self._again is not None:
+            self._again.cancel()
         if not self.user:
             return
         desk, connection = self._desk, self.connection

@@ -3,10 +3,11 @@
 -- KEYS: state outbox seen timers hooks hookdata log
 -- ARGV: expected  state  alarm  now  user  channel  bell  #frames #seen #jobs #lines, then flat
 --       frames: offset json;  seen: at id;  jobs: due id payload;  lines: json
--- The state begins with its version and its offset, 16 digits each.
--- Returns 1, or 0 when the stored version is not the expected one.
+-- The state begins with its head (see heads.py): stamp, version, offset, and the op that wrote it, HEAD characters.
+-- `expected` is the version and the op that this commit builds on, so nothing passes for it that is not that commit.
+-- Returns 1; 2 when this very commit had been written before; 0 when what is stored is not what was expected.
 local state, outbox, seen, timers, hooks, hookdata, log = unpack(KEYS)
-local NEVER = '0000000000000000'
+local NONE = '0000000000000000'
 local FIRST = 12
 local call = redis.call
 
@@ -15,10 +16,14 @@ local function refuse(why)
 end
 
 if #KEYS ~= 7 then return refuse('commit takes 7 keys') end
-local head = call('GETRANGE', state, 0, 31)
-local version, offset = string.sub(head, 1, 16), string.sub(head, 17, 32)
-if head == '' then version, offset = NEVER, NEVER end
-if version ~= ARGV[1] then return 0 end
+local head = call('GETRANGE', state, 0, HEAD - 1)
+local version, offset, op = string.sub(head, 5, 20), string.sub(head, 21, 36), string.sub(head, 37, HEAD)
+if head == '' then version, offset, op = NONE, NONE, NONE end
+if op ~= NONE and head == string.sub(ARGV[2], 1, HEAD) then
+  call('SET', state, ARGV[2]) -- the same once more: what waits for replicas waits for writes of its own connection
+  return 2
+end
+if version .. op ~= ARGV[1] then return 0 end
 
 local frames, ids, jobs, lines = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 if not (frames and ids and jobs and lines) then return refuse('a count is not a number') end
@@ -35,7 +40,7 @@ for i = FIRST, at_ids - 1, 2 do
   last = last + 1
   if tonumber(ARGV[i]) ~= last then return refuse('messages do not continue at the stored offset') end
 end
-if tonumber(string.sub(ARGV[2], 17, 32)) ~= last then return refuse('the offset of the state is not its last message') end
+if tonumber(string.sub(ARGV[2], 21, 36)) ~= last then return refuse('the offset of the state is not its last message') end
 for i = at_ids, at_jobs - 1, 2 do
   if not tonumber(ARGV[i]) then return refuse('the time of an event id is not a number') end
 end

@@ -14,6 +14,7 @@ BUCKETS = 1024  # stored in the store and checked when connecting: another count
 
 ALIVE = b"hr:{nodes}:alive"
 BUCKET_COUNT = b"hr:{nodes}:buckets"
+LINEAGE = b"hr:{nodes}:lineage"
 
 
 class BucketKeys(NamedTuple):

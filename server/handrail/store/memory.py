@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from handrail.core.state import SEEN_FOR, SEEN_MAX, State, dump_state, load_state
+from handrail.store.heads import Head
 from handrail.store.keys import BUCKETS, bucket_of
 from handrail.store.protocol import Bell, Commit, Job
 from handrail.store.scripts import LOG_MAX, OUTBOX_MAX
@@ -23,7 +24,7 @@ class Shelf:
     """What several stores of one test share, as several processes share one Redis."""
 
     def __init__(self) -> None:
-        self.states: dict[str, tuple[int, int, bytes]] = {}  # user -> version, offset, state
+        self.states: dict[str, tuple[Head, bytes]] = {}
         self.seen: dict[str, dict[str, int]] = {}
         self.outboxes: dict[str, list[tuple[int, bytes]]] = {}
         self.alarms: dict[str, int] = {}
@@ -31,6 +32,7 @@ class Shelf:
         self.hidden: dict[str, int] = {}  # job id -> when it can be claimed
         self.logs: list[list[tuple[int, str, int, bytes]]] = [[] for _ in range(BUCKETS)]  # number, user, time, line
         self.lines = 0
+        self.lineage = "memory"
         self.alive: dict[str, int] = {}
         self.enlisted: dict[str, set[str]] = {}
         self.stores: list[MemoryStore] = []
@@ -49,18 +51,24 @@ class MemoryStore:
     async def load(self, user: str) -> State | None:
         if user not in self.shelf.states:
             return None
-        return load_state(self.shelf.states[user][2], dict(self.shelf.seen.get(user, {})))
+        head, blob = self.shelf.states[user]
+        state = load_state(blob, dict(self.shelf.seen.get(user, {})))
+        state.op = head.op
+        return state
 
     async def commit(self, commit: Commit) -> bool:
         state, user, shelf = commit.state, commit.state.user, self.shelf
         assert state.version > commit.expected, "a commit makes a newer version"
-        version, offset, _ = shelf.states.get(user, (0, 0, b""))
-        if version != commit.expected:
+        stored, _ = shelf.states.get(user, (Head(0, 0, ""), b""))
+        head, offset = Head(state.version, state.offset, commit.op), stored.offset
+        if head.op and head == stored:
+            return True  # this very commit had been written
+        if (stored.version, stored.op) != (commit.expected, commit.base):
             return False
         offsets = [at for at, _ in commit.frames]
         assert [*offsets, state.offset][-1] == state.offset == offset + len(offsets), "REFUSED: offsets"
         assert offsets == list(range(offset + 1, state.offset + 1)), "REFUSED: messages do not continue"
-        shelf.states[user] = (state.version, state.offset, dump_state(state))
+        shelf.states[user] = (head, dump_state(state))
         shelf.outboxes[user] = [*shelf.outboxes.get(user, []), *commit.frames][-OUTBOX_MAX:]
         self._remember(user, commit)
         shelf.alarms.pop(user, None)
@@ -144,6 +152,13 @@ class MemoryStore:
     async def forget_node(self, node: str) -> None:
         self.shelf.enlisted.pop(node, None)
         self.shelf.alive.pop(node, None)
+
+    @property
+    def confirms(self) -> bool:
+        return False
+
+    def lineage(self, user: str) -> str:
+        return self.shelf.lineage
 
     def listen(self, user: str) -> None:
         self._listened[bucket_of(user)] += 1

@@ -3,8 +3,11 @@
 A `Pipeline` is down, connecting or open. A command sent while it is down starts a connection; until the greeting is
 answered commands wait, then they leave together. Every command has a deadline from the moment it was sent: when the
 oldest passes it, the connection is dropped and everyone who waits gets StoreDown. Nothing is ever sent twice: whether
-an unanswered write happened is for the caller to find out. After a failure the next attempt waits a little (50 ms,
-doubling to 1 s); commands sent meanwhile fail at once.
+an unanswered write happened is for the caller to find out.
+
+After a failure the connection is made again by itself, after a little while (50 ms, doubling to 1 s, spread by
+chance); commands sent during that pause fail at once. After a second of that the breaker is open: every command fails
+at once, until an attempt succeeds.
 
 The connection speaks RESP3, so bells arrive on it too, in order with the answers: a SUBSCRIBE sent before a commit is
 in force when the commit is made.
@@ -13,22 +16,29 @@ in force when the commit is made.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import hiredis
 
 from handrail.store.address import Address
-from handrail.store.protocol import StoreDown
+from handrail.store.protocol import BreakerOpen, StoreDown
 
 # Answers that say "not now": the command was not carried out, for a reason that may pass.
 PASSING = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "NOREPLICAS")
 LATE = 0.05  # a loop that was itself held up gets this long to read what has arrived before a deadline counts as missed
+# Of these, the ones that say that another server should be asked, or this one later and anew.
+ELSEWHERE = ("LOADING", "MASTERDOWN", "READONLY")
 BACKOFF = (0.05, 1.0)
+BREAK_AFTER = (2, 1.0)  # failures in a row, and seconds since the first of them
 INCOMPLETE = object()
 
 Hear = Callable[[bytes, bytes], None]
+Ask = Callable[[tuple[Any, ...]], Awaitable[Any]]
+Greet = Callable[[Ask], Awaitable[bool]]
 pack = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 
@@ -70,9 +80,9 @@ class Waiter:
         else:
             future.set_exception(down)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, kind: type[StoreDown] = StoreDown) -> None:
         if self.future is not None and not self.future.done():
-            self.future.set_exception(StoreDown(reason))
+            self.future.set_exception(kind(reason))
 
 
 def fault(reply: hiredis.ReplyError) -> Exception:
@@ -90,6 +100,7 @@ class Wire(asyncio.Protocol):
         self._lost = lost
         self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
         self._transport: asyncio.Transport | None = None
+        self._useless = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -112,6 +123,8 @@ class Wire(asyncio.Protocol):
                 self._take(reply)
         except hiredis.HiredisError as error:
             self.drop(f"the store sent something that is not its protocol ({error})")
+        if self._useless:
+            self.drop(f"the store answered: {self._useless}")
 
     def _take(self, reply: Any) -> None:
         if type(reply) is hiredis.PushNotification and reply[0] == b"message":
@@ -120,6 +133,8 @@ class Wire(asyncio.Protocol):
             self.drop("the store answered what nobody asked")
         elif self.waiting[0].take(reply):  # confirmations of (un)subscribing are pushes too, in their place
             self.waiting.popleft()
+        if type(reply) is hiredis.ReplyError and str(reply).startswith(ELSEWHERE):
+            self._useless = str(reply)
 
     def drop(self, reason: str) -> None:
         """Cut the connection and fail everyone who waits."""
@@ -135,7 +150,8 @@ class Wire(asyncio.Protocol):
 
 class Pipeline:
     """`hear` is given (channel, payload) of each published message; `opened` is called after each greeting, before
-    anything else leaves; `closed` when an open connection was lost."""
+    anything else leaves; `closed` when an open connection was lost. `greet` may ask further things of a server before;
+    where it returns True, what has waited for the connection was meant for other data and fails."""
 
     def __init__(
         self,
@@ -145,11 +161,12 @@ class Pipeline:
         hear: Hear = lambda channel, payload: None,
         opened: Callable[[], None] = lambda: None,
         closed: Callable[[], None] = lambda: None,
+        greet: Greet | None = None,
     ) -> None:
         self.address = address
         self.server: dict[bytes, Any] = {}  # what the server said of itself
         self._deadline = deadline
-        self._hear, self._opened, self._closed_hook = hear, opened, closed
+        self._hear, self._opened, self._closed_hook, self._greet = hear, opened, closed, greet
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -158,8 +175,11 @@ class Pipeline:
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._overdue = False
+        self._last: tuple[bytes, Waiter] | None = None
         self._failures = 0
+        self._failing_since = 0.0
         self._not_before = 0.0
+        self._again: asyncio.TimerHandle | None = None
         self._reason = ""
         self._shut = False
 
@@ -184,9 +204,29 @@ class Pipeline:
         """One command whose reply nobody needs."""
         self._enqueue(pack(parts), Waiter(None, self._loop.time() + self._deadline))
 
+    def confirm(self, *parts: Any) -> asyncio.Future[Any]:
+        """A command that leaves right behind what was sent just before it, on the same connection: once for all who ask
+        for it until then."""
+        if self._last is None:
+            future: asyncio.Future[Any] = self._loop.create_future()
+            waiter = Waiter(future, self._loop.time() + self._deadline)
+            future.add_done_callback(_observe)
+            if not self._queue:  # what it belongs to was not taken
+                waiter.fail(self._reason)
+                return future
+            self._last = (pack(parts), waiter)
+        assert self._last[1].future is not None
+        return asyncio.shield(self._last[1].future)
+
+    def drop(self, reason: str) -> None:
+        """Cut the connection; a new one is made. Everyone who waits gets StoreDown."""
+        self._drop(reason)
+
     def shut(self) -> None:
         """Close for good."""
         self._shut = True
+        if self._again is not None:
+            self._again.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
         if self._wire is not None:
@@ -196,8 +236,8 @@ class Pipeline:
             self._timer.cancel()
 
     def _enqueue(self, packed: bytes, waiter: Waiter) -> None:
-        if self._wire is None and not self._wake():
-            waiter.fail(self._reason)
+        if self._wire is None and (self._is_broken() or not self._wake()):
+            waiter.fail(self._reason, BreakerOpen if self._is_broken() else StoreDown)
             return
         self._buffer.append(packed)
         self._queue.append(waiter)
@@ -211,6 +251,11 @@ class Pipeline:
         self._flushing = False
         if self._wire is None or not self._buffer:
             return
+        if self._last is not None:
+            packed, waiter = self._last
+            self._last = None
+            self._buffer.append(packed)
+            self._queue.append(waiter)
         packed = b"".join(self._buffer)
         self._wire.waiting.extend(self._queue)
         self._buffer.clear()
@@ -233,6 +278,7 @@ class Pipeline:
             self._timer = self._loop.call_later(LATE, self._check)
         else:
             self._overdue = False
+            self._count_failure()
             self._drop(f"no answer from {self.address.shown} within {self._deadline:g} s")
 
     def _drop(self, reason: str) -> None:
@@ -244,13 +290,34 @@ class Pipeline:
 
     def _fail_queue(self, reason: str) -> None:
         queue = self._queue.copy()
+        if self._last is not None:
+            queue.append(self._last[1])
+            self._last = None
         self._queue.clear()
         self._buffer.clear()
         for waiter in queue:
             waiter.fail(reason)
 
+    def _is_broken(self) -> bool:
+        often, long = BREAK_AFTER
+        return self._failures >= often and self._loop.time() - self._failing_since >= long
+
+    def _count_failure(self) -> None:
+        if not self._failures:
+            self._failing_since = self._loop.time()
+        self._failures += 1
+
+    def _wake_in(self, seconds: float) -> None:
+        """Connect by ourselves: who waits for bells asks for nothing, and an open breaker lets nobody ask."""
+        if self._again is not None:
+            self._again.cancel()
+        if not self._shut:
+            self._again = self._loop.call_later(seconds, self._wake)
+
     def _wake(self) -> bool:
         """Start connecting unless that is under way; False while it is too soon after a failure."""
+        if self._wire is not None:
+            return True
         if self._connecting is not None:
             return True
         if self._shut or self._loop.time() < self._not_before:
@@ -266,6 +333,8 @@ class Pipeline:
                 for command in self.address.greeting():
                     reply = await self._ask(wire, command)
                     self.server = reply if isinstance(reply, dict) else self.server
+                if self._greet is not None and await self._greet(partial(self._ask, wire)):
+                    self._fail_queue("the store's data are not those it had")
         except asyncio.CancelledError:
             self._failed(wire, "the connection was given up")
             if self._shut:
@@ -298,11 +367,13 @@ class Pipeline:
 
     def _failed(self, wire: Wire, reason: str) -> None:
         self._connecting = None
-        self._failures += 1
+        self._count_failure()
         self._reason = reason
-        self._not_before = self._loop.time() + min(BACKOFF[1], BACKOFF[0] * 2 ** min(self._failures - 1, 10))
+        pause = min(BACKOFF[1], BACKOFF[0] * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1)
+        self._not_before = self._loop.time() + pause
         wire.drop(reason)
         self._fail_queue(reason)
+        self._wake_in(pause)
 
     def _lost(self, wire: Wire, reason: str) -> None:
         if wire is not self._wire:  # a connection attempt; its failure is handled where it is made
@@ -312,3 +383,10 @@ class Pipeline:
         self._fail_queue(reason)
         if not self._shut:
             self._closed_hook()
+            self._wake_in(0)
+
+
+def _observe(future: asyncio.Future[Any]) -> None:
+    """Those who asked may all be gone."""
+    if not future.cancelled():
+        future.exception()

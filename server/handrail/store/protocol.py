@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 from handrail.core.state import State
+
+# What an acknowledgement is worth: the master has it, a replica has it too, the master has it on disk.
+Ack = Literal["accepted", "replicated", "durable"]
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -26,13 +29,17 @@ class Job(Struct, frozen=True, kw_only=True):
 class Commit(Struct, frozen=True, kw_only=True):
     """All that one turn of one user changes, written at once or not at all.
 
-    `state.version` is the version after this commit; the write holds only if the stored version is `expected`
-    (0: the user does not exist yet). `frames` are (offset, JSON) pairs, contiguous. `alarm` is the user's one due time
-    or None. `seen` are the event ids applied, `log` the JSON lines for the event log, `node` the writing process.
+    `state.version` is the version after this commit; the write holds only if what is stored is version `expected`
+    (0: the user does not exist yet), written by the commit with the op `base`. `op` is this commit's own: 16 random
+    characters by which the store knows it again when it is sent once more ("": it never does). `frames` are (offset,
+    JSON) pairs, contiguous. `alarm` is the user's one due time or None. `seen` are the event ids applied, `log` the
+    JSON lines for the event log, `node` the writing process.
     """
 
     state: State
     expected: int
+    base: str = ""
+    op: str = ""
     frames: tuple[tuple[int, bytes], ...] = ()
     alarm: int | None = None
     jobs: tuple[Job, ...] = ()
@@ -54,6 +61,10 @@ class StoreDown(Exception):
     """The store could not be reached or did not answer in time; nothing is known to be written."""
 
 
+class BreakerOpen(StoreDown):
+    """The store has been away for a while and was not asked again: it is of no use to try once more right now."""
+
+
 class CorruptState(Exception):
     """What lies under a key of the store is not what Handrail writes there; the text names the key."""
 
@@ -64,11 +75,12 @@ class StoreUnusable(Exception):
 
 class Store(Protocol):
     async def load(self, user: str) -> State | None:
-        """The user's state with `seen`, or None. Raises StoreDown."""
+        """The user's state with `seen` and the op it was written by, or None. Raises StoreDown."""
 
     async def commit(self, commit: Commit) -> bool:
-        """Write; False when the stored version is not `expected` (nothing was written). Raises StoreDown: the write may
-        or may not have happened, and a reload tells (the event ids are in `seen` if it did)."""
+        """Write; False when what is stored is not what the commit builds on (nothing was written). Raises StoreDown:
+        the write may or may not have happened. The same commit sent again says so: True, written once, if it had
+        happened and nobody has written since; else a reload tells (the event ids are in `seen` if it did)."""
 
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         """Numbered messages with offset > `after`, in order, as far as they are still kept."""
@@ -101,6 +113,14 @@ class Store(Protocol):
 
     async def forget_node(self, node: str) -> None: ...
 
+    @property
+    def confirms(self) -> bool:
+        """Whether an answered commit is known to lie in a second place. What was found written may not, so that nothing
+        is acknowledged without a commit."""
+
+    def lineage(self, user: str) -> str:
+        """The history of the data that the user's are part of: another one after a loss, or where one is possible."""
+
     def listen(self, user: str) -> None:
         """Start hearing bells for the user's bucket (counted: as many `unlisten`s end it)."""
 
@@ -110,7 +130,7 @@ class Store(Protocol):
         """Bells of listened buckets are handed to `hear`, own commits included."""
 
     def on_reconnect(self, hear: Callable[[], None]) -> None:
-        """Called when bells may have been missed: every listener should look at the outbox."""
+        """Called when bells may have been missed, and the lineage may be another: every listener should look."""
 
     def follow(self, user: str | None, start_ms: int, *, live: bool = True) -> AsyncIterator[dict[str, Any]]:
         """The event log since `start_ms` as decoded JSON lines, of one user or (None) of all; those of one user are in

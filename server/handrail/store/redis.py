@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, Self
 
@@ -12,27 +13,24 @@ import hiredis
 import msgspec
 import structlog
 
-from handrail.core.state import State, dump_state, load_state
+from handrail.core.state import State
 from handrail.store.address import Address
 from handrail.store.journal import Journal
-from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, bucket_of, enlisted_key, user_keys
-from handrail.store.pipeline import Pipeline, pack
-from handrail.store.protocol import Bell, Commit, CorruptState, Job, StoreUnusable
+from handrail.store.keys import ALIVE, BUCKET_COUNT, BUCKET_KEYS, BUCKETS, LINEAGE, bucket_of, enlisted_key, user_keys
+from handrail.store.lineage import Lineage, trace_lineage
+from handrail.store.packing import pack_commit, pack_job, read_bell, read_job, read_state
+from handrail.store.pipeline import Ask, Pipeline, pack
+from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, StoreDown, StoreUnusable
 from handrail.store.scripts import CLAIM, COMMIT, FINISH, HOOKS, RETRY, SCRIPTS, TIMERS, Script, Sweep
 
 OLDEST = 7  # major version of Redis; Valkey began at 7
 PART = 128  # buckets of a sweep that are read without letting others have a turn
-PULSE = 1.0  # seconds between signs of life while bells are listened for
+PULSE = 1.0  # seconds between signs of life
+WAIT_MS = 200  # how long a replica may take to have a write, where acknowledgements wait for one
+
+Send = Callable[..., Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
-_bell = msgspec.msgpack.Decoder(Bell)
-_job = msgspec.msgpack.Decoder(Job)
-_pack = msgspec.msgpack.Encoder().encode
-
-
-def pack_job(job: Job) -> bytes:
-    """A job with its attempt in front, where retry.lua can read it."""
-    return b"%04d" % min(job.attempt, 9_999) + _pack(job)
 
 
 class RedisStore:
@@ -41,10 +39,17 @@ class RedisStore:
     Raises StoreDown when Redis cannot be reached, CorruptState when a key holds what Handrail does not write.
     """
 
-    def __init__(self, url: str, *, deadline: float = 1.0) -> None:
+    def __init__(self, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> None:
         self._loop = asyncio.get_running_loop()
+        self._ack = ack
+        self._lineage = Lineage("", 0, None)
         self._pipeline = Pipeline(
-            Address(url), deadline=deadline, hear=self._ring, opened=self._opened, closed=self._pulse_now
+            Address(url),
+            deadline=deadline,
+            hear=self._ring,
+            opened=self._opened,
+            closed=self._lost,
+            greet=self._trace,
         )
         self._listened: Counter[int] = Counter()
         self._hearers: list[Callable[[Bell], None]] = []
@@ -54,13 +59,14 @@ class RedisStore:
         self._journal = Journal(url)
 
     @classmethod
-    async def connect(cls, url: str, *, deadline: float = 1.0) -> Self:
+    async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> Self:
         """Open a store and see that it is one we can use.
 
-        `deadline` is in seconds, for every single command. Raises StoreDown when nothing answers, StoreUnusable when
-        what answers is too old or laid out for another number of buckets.
+        `deadline` is in seconds, for every single command; `ack` what an answered commit is worth. Raises StoreDown
+        when nothing answers, StoreUnusable when what answers is too old, laid out for another number of buckets, or set
+        up so that it cannot give such an answer.
         """
-        store = cls(url, deadline=deadline)
+        store = cls(url, deadline=deadline, ack=ack)
         try:
             await store._examine()
         except BaseException:
@@ -81,33 +87,24 @@ class RedisStore:
         for reply in (blob, seen):
             if isinstance(reply, hiredis.ReplyError):
                 raise fault(reply, keys.state)
-        try:
-            state = load_state(blob[32:], {event.decode(): int(at) for event, at in seen})
-        except (ValueError, msgspec.MsgspecError) as error:
-            raise CorruptState(f"{keys.state!r} does not hold the state of a user ({error})") from error
-        if state.user != user:
-            raise CorruptState(f"{keys.state!r} holds the state of another user")
-        return state
+        return read_state(user, blob, seen)
 
     async def commit(self, commit: Commit) -> bool:
-        state, user = commit.state, commit.state.user
-        assert state.version > commit.expected, "a commit makes a newer version"
-        keys = user_keys(user)
-        bucket = BUCKET_KEYS[keys.bucket]
-        blob = b"%016d%016d%b" % (state.version, state.offset, dump_state(state))
-        alarm = b"" if commit.alarm is None else b"%d" % commit.alarm
-        bell = _pack(Bell(user, state.offset, commit.node)) if commit.frames else b""
-        arguments: list[Any] = [b"%016d" % commit.expected, blob, alarm, commit.now, user, bucket.bell, bell]
-        arguments += (len(commit.frames), len(commit.seen), len(commit.jobs), len(commit.log))
-        for frame in commit.frames:
-            arguments += frame
-        for event, at in commit.seen:
-            arguments += (at, event)
-        for job in commit.jobs:
-            arguments += (job.due, job.id, pack_job(job))
-        arguments += commit.log
-        places = (keys.state, keys.outbox, keys.seen, bucket.timers, bucket.hooks, bucket.hookdata, bucket.log)
-        return bool(await self._run(COMMIT, places, arguments))
+        keys, arguments = pack_commit(commit)
+        return bool(await self._run(COMMIT, keys, arguments, self._send_confirmed if self.confirms else None))
+
+    @property
+    def confirms(self) -> bool:
+        return self._ack == "replicated"
+
+    async def _send_confirmed(self, *command: Any) -> Any:
+        """A write, answered when a replica has it, too; those that leave together wait together."""
+        both = self._pipeline.send(*command), self._pipeline.confirm("WAIT", 1, WAIT_MS)
+        await asyncio.wait(both)
+        written = both[0].result()
+        if written and not both[1].result():
+            raise StoreDown(f"no replica had the write within {WAIT_MS} ms")
+        return written
 
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         key = user_keys(user).outbox
@@ -153,7 +150,7 @@ class RedisStore:
         jobs = []
         for payload in await self._run(CLAIM, (keys.hooks, keys.hookdata), (now, lease, *ids)):
             try:
-                jobs.append(_job.decode(payload[4:]))
+                jobs.append(read_job(payload))
             except (ValueError, msgspec.MsgspecError) as error:
                 log.error("a webhook call in the store cannot be read", key=keys.hookdata, error=str(error))
         return jobs
@@ -217,7 +214,7 @@ class RedisStore:
 
     def _ring(self, channel: bytes, payload: bytes) -> None:
         try:
-            bell = _bell.decode(payload)
+            bell = read_bell(payload)
         except (ValueError, msgspec.MsgspecError):
             log.warning("a bell cannot be read", channel=channel)
             return
@@ -233,16 +230,40 @@ class RedisStore:
                 self._loop.call_soon(hear)
         self._was_open = True
 
-    def _pulse_now(self) -> None:
+    def _lost(self) -> None:
         log.warning("the connection to the store was lost", store=self._pipeline.address.shown)
-        if self._listened:
-            self._loop.call_soon(self._pipeline.post, "PING")
+
+    # --- which data these are -------------------------------------------------------------------------------------
+
+    def lineage(self, user: str) -> str:
+        return self._lineage.name
+
+    async def _trace(self, ask: Ask) -> bool:
+        """Learn the lineage of the server that is being greeted; True when it is another than before."""
+        before, self._lineage = self._lineage, await trace_lineage(ask, LINEAGE)
+        if self._was_open and self._ack == "durable" and not self._lineage.durable:
+            raise StoreDown("acknowledgements are to be durable, and it answers before it writes to disk")
+        if before.name in ("", self._lineage.name):
+            return False
+        shown, kept = self._pipeline.address.shown, self._lineage.name.startswith(before.name.partition(".")[0])
+        if kept:
+            log.warning("the store may have lost what was written last; users get a new epoch", store=shown)
+        else:
+            log.error("the store is not the one it was, or lost its data; users get a new epoch", store=shown)
+        return True
 
     def _beat(self) -> None:
-        """While bells are waited for, notice a dead connection and make a new one, though nobody else asks anything."""
+        """Notice a dead connection though nobody asks anything, and data that were taken away under a living one."""
         self._pulse = self._loop.call_later(PULSE, self._beat)
-        if self._listened:
-            self._pipeline.post("PING")
+        if self._listened or self._pipeline.is_open:
+            known = self._lineage.name
+            self._pipeline.send("GET", LINEAGE).add_done_callback(partial(self._compare, known))
+
+    def _compare(self, known: str, future: asyncio.Future[Any]) -> None:
+        if future.cancelled() or future.exception() is not None or self._lineage.name != known:
+            return
+        if future.result() != known.encode():
+            self._pipeline.drop("the store's data are not those it had")
 
     # --- the event log --------------------------------------------------------------------------------------------
 
@@ -277,7 +298,17 @@ class RedisStore:
             )
         for script in SCRIPTS:
             await self._pipeline.send("SCRIPT", "LOAD", script.source)
+        self._examine_ack()
         await self._warn_of_loss()
+
+    def _examine_ack(self) -> None:
+        shown = self._pipeline.address.shown
+        if self._ack == "durable" and not self._lineage.durable:
+            what = "hides its settings" if self._lineage.durable is None else "answers before it writes to disk"
+            mend = "set `appendonly yes` and `appendfsync always` there"
+            raise StoreUnusable(f"acknowledgements are to be durable (HANDRAIL_ACK), and {shown} {what}: {mend}")
+        if self._ack == "replicated" and not self._lineage.replicas:
+            log.warning("no replica is connected, and nothing is acknowledged without one (HANDRAIL_ACK)", store=shown)
 
     async def _warn_of_loss(self) -> None:
         """Say so where the server is set up to forget; a server that hides its settings is taken as it is."""
@@ -299,16 +330,19 @@ class RedisStore:
         except hiredis.ReplyError as error:
             raise fault(error, key) from None
 
-    async def _run(self, script: Script, keys: tuple[bytes, ...], arguments: Iterable[Any]) -> Any:
+    async def _run(
+        self, script: Script, keys: tuple[bytes, ...], arguments: Iterable[Any], send: Send | None = None
+    ) -> Any:
         """Run a script by its hash; when the server has forgotten it, nothing has run, and it is told once more."""
+        send = send or self._pipeline.send
         command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        try:
-            return await self._pipeline.send(*command)
-        except hiredis.ReplyError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise fault(error, keys[0]) from None
-        await self._pipeline.send("SCRIPT", "LOAD", script.source)
-        return await self._ask(keys[0], *command)
+        for known in (True, False):
+            try:
+                return await send(*command)
+            except hiredis.ReplyError as error:
+                if not known or not str(error).startswith("NOSCRIPT"):
+                    raise fault(error, keys[0]) from None
+            await self._pipeline.send("SCRIPT", "LOAD", script.source)
 
 
 def fault(error: hiredis.ReplyError, key: bytes) -> Exception:

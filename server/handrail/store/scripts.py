@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from handrail.core.state import SEEN_FOR, SEEN_MAX
+from handrail.store.heads import LENGTH
 from handrail.store.keys import BUCKET_KEYS
 
 OUTBOX_MAX = 1_000  # messages kept for resuming, about
@@ -22,7 +23,7 @@ class Script(NamedTuple):
 
 def _script(name: str) -> Script:
     limits = {"OUTBOX_MAX": OUTBOX_MAX, "OUTBOX_FOR": OUTBOX_FOR, "LOG_MAX": LOG_MAX}
-    limits |= {"SEEN_FOR": SEEN_FOR, "SEEN_MAX": SEEN_MAX}
+    limits |= {"SEEN_FOR": SEEN_FOR, "SEEN_MAX": SEEN_MAX, "HEAD": LENGTH}
     head = "".join(f"local {key} = {value} " for key, value in limits.items())  # one line: error lines stay nearly true
     source = (head + files("handrail.store").joinpath(name).read_text("utf-8")).encode()
     return Script(source, sha1(source, usedforsecurity=False).hexdigest())
