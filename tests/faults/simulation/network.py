@@ -7,6 +7,7 @@ connection that was cut, may arrive all the same: it had left already.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter, deque
 from collections.abc import Callable, MutableMapping
 from random import Random
@@ -15,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from .loop import Process, VirtualLoop, present_process
-from .server import Server, exchange
+from .server import Server, exchange, pending
 
 Message = MutableMapping[str, Any]
 DEAF = 1e9  # seconds: as good as never
@@ -42,6 +43,7 @@ class Network:
         self.server = server
         self.weather = Weather()
         self.store_up = True
+        self.server_id = "0" * 40  # by which servers tell whether the store is the one it was
         self.tally = tally
         self.carried_out: Callable[[Process, bytes], None] = lambda _process, _data: None
         self.ether = ether
@@ -112,19 +114,22 @@ class Network:
 
     def _carry_out(self, link: Link, data: bytes) -> bytes:
         reply = exchange(link.socket, data)
+        if b"replication" in data:
+            reply = re.sub(rb"(master_replid:)[0-9a-f]{40}", rb"\g<1>" + self.server_id.encode(), reply)
         self.tally["store: exchanges"] += 1
         if b"SUBSCRIBE" in data:
             link.listens = True
         if b"EVALSHA" in data:
-            self._ring(link)
             self.carried_out(link.process, data)
+            self._ring(link)
         return reply
 
     def _ring(self, writer: Link) -> None:
-        """Bring what was published to the others; their connections are silent otherwise."""
+        """Bring what was published to the others; their connections are silent otherwise. The store writes to all of
+        them before it reads again, and the oracle has asked it something since."""
         for link in self._links:
             if link is not writer and link.listens and link.process.alive:
-                bells = exchange(link.socket, b"")
+                bells = pending(link.socket)
                 if bells and self.happens(self.weather.mute_bell):
                     self.tally["store: bell lost"] += 1
                 elif bells and not link.deaf:

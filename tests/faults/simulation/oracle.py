@@ -23,6 +23,7 @@ from handrail.core.frames import encode
 from handrail.core.inputs import read_time
 from handrail.core.program import Program
 from handrail.core.state import State, dump_state, load_state
+from handrail.store.heads import read_head
 from handrail.store.keys import BUCKET_KEYS, user_keys
 from handrail.store.protocol import Commit
 
@@ -31,6 +32,9 @@ from .loop import Process, present_process
 from .network import Pipe
 from .rules import GAP, LATER
 from .server import Server
+
+
+REMEMBERED = 64  # commits of a user that may still arrive
 
 
 class Violation(Exception):
@@ -81,7 +85,7 @@ class Oracle:
         self.views: dict[tuple[str, str, int], State] = {}  # the latest state at that position
         self.delivered: set[str] = set()
         self.calls_ever: dict[str, bytes] = {}
-        self.epochs_lost = 0  # how often data were lost
+        self.losses = 0  # how often data were lost
         self._server = server
         self._clock = clock
         self._decided: dict[tuple[int, str], Decided] = {}
@@ -112,12 +116,13 @@ class Oracle:
         user = commit.state.user
         waiting = self._announced.setdefault(user, [])
         if any(each.commit is commit for each in waiting):
-            self.tally["the same commit sent again"] += 1
+            self.tally["a commit was sent again"] += 1
             return
-        decided = self._decided.pop((present_process().number, user))
+        decided = self._decided[present_process().number, user]
+        self._decided[present_process().number, user] = Decided(decided.last, decided.last, [])
         self.tally["commits"] += 1
         waiting.append(Announced(commit, dump_state(commit.state), decided))
-        del waiting[:-12]
+        del waiting[:-REMEMBERED]
         self._note_race(user, commit, decided)
 
     def _note_race(self, user: str, commit: Commit, decided: Decided) -> None:
@@ -151,7 +156,7 @@ class Oracle:
             self._note_conflict(user, history, process)
             return
         ids = {event.decode(): int(at) for event, at in seen}
-        announced = self._find(user, blob, ids)
+        announced = self._find(user, blob)
         self._judge_base(user, history, announced)
         state, effects = self._decide_again(history, announced)
         state = replace(state, version=announced.commit.state.version)
@@ -163,18 +168,20 @@ class Oracle:
         self._remember(user, history, announced, state, effects, blob)
         process.stale = False
 
-    def _find(self, user: str, blob: bytes, ids: dict[str, int]) -> Announced:
-        """Which commit the store has carried out. Two tries may come to the same state at different times."""
-        alike = [each for each in self._announced.get(user, ()) if blob.endswith(each.dump)]
-        self.expect(alike, "INV4", "the store has a state that nobody committed", user)
-        return next((each for each in alike if dict(each.commit.seen).items() <= ids.items()), alike[-1])
+    def _find(self, user: str, blob: bytes) -> Announced:
+        """Which commit the store has carried out."""
+        op = read_head(blob).op
+        for announced in reversed(self._announced.get(user, ())):
+            if op == announced.commit.op and blob.endswith(announced.dump):
+                return announced
+        raise Violation(f"INV4: the store has a state that nobody committed {user}")
 
     def _note_conflict(self, user: str, history: History, process: Process) -> None:
         version = history.state.version if history.state else 0
-        mine = [each for each in self._announced.get(user, ()) if each.commit.node == process.name]
-        if mine and mine[-1].commit.expected != version:
-            again = mine[-1].commit.state.version <= version and history.dump == mine[-1].dump
-            self.tally["a commit met itself" if again else "conflict"] += 1
+        mine = [each.commit for each in self._announced.get(user, ()) if each.commit.node == process.name]
+        if mine and mine[-1].expected != version:
+            again = history.blob is not None and read_head(history.blob).op == mine[-1].op
+            self.tally["a commit sent again met itself" if again else "conflict"] += 1
             if process.stale and not again:
                 self.tally["a commit of a process that had been stopped was refused"] += 1
 
@@ -256,7 +263,6 @@ class Oracle:
         history.state, history.dump, history.blob = state, announced.dump, blob
         history.alarm = engine.alarm(self.program, state)
         self.views[user, state.epoch, state.offset] = state
-        self._announced[user].remove(announced)
         now = announced.decided.steps[-1][1]
         decisions = [effect for effect in effects if isinstance(effect, Decision)]
         history.fired += [(now, effect.trigger, effect.action) for effect in decisions]
@@ -359,7 +365,7 @@ class Oracle:
 
     def lose(self, *, everything: bool) -> None:
         """The store has lost data: what was committed since then is gone, in the store and here."""
-        self.epochs_lost += 1
+        self.losses += 1
         for user in self.histories:
             self.histories[user] = History() if everything or user not in self._kept else self._kept[user].kept()
 
@@ -387,7 +393,7 @@ class Oracle:
         return f"lost {lost}" if lost else None
 
     def judge_settled(self, tab: Tab) -> None:
-        if not self.epochs_lost:
+        if not self.losses:
             again = tab.settled & set(tab.prompts)
             self.expect(not again, "INV10", "a dismissed prompt is shown again", tab.user, again)
 
@@ -400,5 +406,5 @@ def expired(frame: dict[str, Any], now: int) -> bool:
 def as_before(root: State, stored: State) -> State:
     """A state that began a new epoch, as it was before."""
     before = copy(root)
-    before.epoch, before.offset = stored.epoch, stored.offset
+    before.epoch, before.lineage = stored.epoch, stored.lineage
     return before

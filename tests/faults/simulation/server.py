@@ -27,7 +27,6 @@ SETTINGS = {
     "port": "0",
     "appendonly": "no",
     "save": "",
-    "enable-debug-command": "yes",
     "stream-node-max-entries": "4",  # so that `MAXLEN ~` trims a short outbox, too
 }
 
@@ -83,7 +82,7 @@ class Server:
     def lose(self, *, everything: bool) -> None:
         """What was written since the copy was made is lost, or all there is, as by a restart from older files."""
         back = () if everything else (("SELECT", 1), ("EVAL", KEEP.replace("'DB', 1", "'DB', 0"), 0))
-        self.ask(("SELECT", 0), ("FLUSHDB",), *back, ("SELECT", 0), ("DEBUG", "CHANGE-REPL-ID"), ("SCRIPT", "FLUSH"))
+        self.ask(("SELECT", 0), ("FLUSHDB",), *back, ("SELECT", 0), ("SCRIPT", "FLUSH"))
 
 
 def exchange(connection: socket.socket, data: bytes) -> bytes:
@@ -96,3 +95,11 @@ def exchange(connection: socket.socket, data: bytes) -> bytes:
             raise ConnectionResetError("the store hung up")
         said += part
     return said[: -len(ANSWERED)]
+
+
+def pending(connection: socket.socket) -> bytes:
+    """What the server has said unasked."""
+    try:
+        return connection.recv(1 << 20, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
