@@ -65,7 +65,7 @@ async def preflight(settings: Settings) -> None:
     """See that a server with these settings could start. Raises ValueError, StoreDown or StoreUnusable."""
     identify(settings, wall_clock)
     assert settings.redis_url is not None
-    store = await RedisStore.connect(settings.redis_url)
+    store = await RedisStore.connect(settings.redis_url, ack=settings.ack)
     await store.close()
 
 
@@ -164,7 +164,7 @@ class Application:
         if self._given is not None:
             return self._given
         assert self.settings.redis_url is not None, "a store or its URL is needed"
-        store = await RedisStore.connect(self.settings.redis_url)
+        store = await RedisStore.connect(self.settings.redis_url, ack=self.settings.ack)
         stack.push_async_callback(store.close)
         return store
 

@@ -60,6 +60,10 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1, le=64, description="processes that serve")
     role: Role = Field("all", description="all, web (connections and HTTP) or worker (timers and webhooks)")
     redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; without it Valkey is embedded")
+    ack: Literal["accepted", "replicated", "durable"] = Field(
+        "accepted",
+        description="what an acknowledgement is worth: accepted, replicated or durable",
+    )
     data_dir: Path = Field(Path(".handrail"), description="where the embedded store keeps its files")
     rules: Path = Field(Path("rules"), description="folder of rule files")
     client_secret: str | None = Field(
@@ -131,6 +135,8 @@ class Settings(BaseModel):
                 "a worker shares the store of the servers: set HANDRAIL_REDIS_URL (a server with the embedded store "
                 "does the worker's part itself)"
             )
+        if self.ack == "replicated" and not self.redis_url:
+            found.append("the embedded store has no replica: set HANDRAIL_REDIS_URL, or HANDRAIL_ACK=durable")
         return found
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import ClientConnection
 
 from handrail.core.events import Track
 from handrail.core.frames import Prompt, encode
 from handrail.live.hub import CHECK_EVERY, expired
-from handrail.store import Embedded
+from handrail.store import Embedded, MemoryStore
 from handrail.store.embedded import ask
-from nodes import Clock, Node, Start, eventually, greet, hear, say
+from nodes import Clock, Node, Start, eventually, greet, hear, run_node, say, until
 
 
 async def track(node: Node, name: str, *numbers: int, padding: str = "") -> None:
@@ -87,6 +88,66 @@ async def test_lost_data_are_told_by_a_second_welcome(node: Node, valkey: Embedd
         assert [prompt["message"] for prompt in second["prompts"]] == ["help"]
         await track(node, "greeted", 3)
         assert (await hear(client))["offset"] == 2
+
+
+async def test_data_that_vanish_while_nothing_happens_are_told_to_everybody(start: Start, valkey: Embedded) -> None:
+    a, b = await start("t-a"), await start("t-b")
+    async with a.dial() as one, b.dial() as two:
+        first = await greet(one, "ada")
+        await a.runner.drain()
+        await greet(two, "ada")
+        await track(a, "greeted", 1)
+        assert (await hear(one, "content"))["offset"] == (await hear(two, "content"))["offset"] == 1
+        ask(_socket(valkey), b"FLUSHALL\r\n")
+        welcomes = [await _welcomed_again(a, one), await _welcomed_again(b, two)]
+        assert [(welcome["recovered"], welcome["slots"]) for welcome in welcomes] == [(False, {}), (False, {})]
+        connections = [connection for node in (a, b) for connection in node.live.hub.connections()]
+        await eventually(lambda: _present(a), {connection.id for connection in connections})
+        stored = await b.store.load("ada")
+        assert stored is not None
+        assert stored.epoch != first["epoch"]
+        await until(lambda: {connection.epoch for connection in connections} == {stored.epoch})
+
+
+async def _present(node: Node) -> set[str]:
+    """The connections that the store knows of."""
+    state = await node.store.load("ada")
+    return set() if state is None else set(state.connections)
+
+
+async def test_the_same_data_in_another_history_are_shown_in_a_new_epoch_that_the_store_has(
+    clock: Clock, memory_store: MemoryStore
+) -> None:
+    other = MemoryStore(memory_store.shelf)
+    async with run_node(memory_store, clock, "t-a") as a, run_node(other, clock, "t-b") as b:
+        async with a.dial() as one, b.dial() as two:
+            first = await greet(one, "ada")
+            await a.runner.drain()
+            await greet(two, "ada")
+            await track(a, "greeted", 1)
+            await hear(one, "content")
+            await hear(two, "content")
+            memory_store.shelf.lineage = "another"
+            a.live.hub._reconnected()
+            b.live.hub._reconnected()
+            welcomes = [await _welcomed_again(a, one), await _welcomed_again(b, two)]
+        async with a.dial() as again:
+            resumed = await greet(again, "ada", epoch=first["epoch"], offset=1)
+        stored = await memory_store.load("ada")
+    assert stored is not None
+    assert {welcome["epoch"] for welcome in (*welcomes, resumed)} == {stored.epoch}
+    assert stored.epoch != first["epoch"]
+    assert [welcome["recovered"] for welcome in (*welcomes, resumed)] == [False] * 3
+    assert all(welcome["slots"]["top"]["title"] == "Hello 1" for welcome in welcomes)
+
+
+async def _welcomed_again(node: Node, client: ClientConnection) -> dict[str, Any]:
+    """The next welcome, with the watching done by hand."""
+    heard = asyncio.ensure_future(hear(client, "welcome"))
+    while not heard.done():
+        await node.live.hub.tick()
+        await asyncio.wait([heard], timeout=0.05)
+    return heard.result()
 
 
 async def test_a_position_older_than_what_is_kept_gets_a_snapshot(node: Node) -> None:

@@ -13,6 +13,7 @@ from handrail.core.state import SEEN_MAX, Connection, OnScreen, Session, State, 
 from handrail.store import Bell, Commit, Embedded, MemoryStore, RedisStore, Store
 from handrail.store.keys import bucket_of
 
+OP = "1" * 16
 Open = Callable[[], Awaitable[Store]]
 
 
@@ -100,6 +101,50 @@ async def test_of_concurrent_commits_one_wins(another: Open) -> None:
     for version in range(1, 20):
         won = await asyncio.gather(*(store.commit(turn(version=version)) for store in stores))
         assert sum(won) == 1
+
+
+async def test_the_same_commit_again_is_written_once_and_well(any_store: Store) -> None:
+    full = turn(version=1, offset=2, frames=2, alarm=NOW, jobs=(job("j"),), seen=(("a", NOW),), op=OP)
+    for _ in range(3):
+        assert await any_store.commit(full)
+    loaded = await any_store.load("ana")
+    assert loaded is not None
+    assert (loaded.version, loaded.offset, loaded.op) == (1, 2, OP)
+    assert [offset for offset, _ in await any_store.outbox("ana", 0)] == [1, 2]
+    assert len(await any_store.claim_jobs(NOW, 1000)) == 1
+    assert await any_store.commit(turn(version=2, offset=2, base=OP, op="2" * 16))
+
+
+async def test_a_commit_that_others_wrote_upon_is_not_known_again(any_store: Store) -> None:
+    first = turn(version=1, offset=1, frames=1, op=OP)
+    assert await any_store.commit(first)
+    assert await any_store.commit(turn(version=2, offset=1, base=OP, op="2" * 16))
+    assert not await any_store.commit(first)
+    assert len(await any_store.outbox("ana", 0)) == 1
+
+
+async def test_another_commit_of_the_same_version_is_not_taken_for_this_one(any_store: Store) -> None:
+    assert await any_store.commit(turn(version=1, op=OP))
+    assert not await any_store.commit(turn(version=1, op="2" * 16))
+    assert not await any_store.commit(turn(version=1))
+
+
+async def test_a_commit_builds_on_the_very_commit_it_names(any_store: Store) -> None:
+    """A version may come again with other content, after a server lost its last writes."""
+    assert await any_store.commit(turn(version=1, op=OP))
+    assert not await any_store.commit(turn(version=2, base="2" * 16, op="3" * 16))
+    assert not await any_store.commit(turn(version=2, op="3" * 16))
+    assert await any_store.commit(turn(version=2, base=OP, op="3" * 16))
+
+
+async def test_a_commit_without_an_op_is_never_known_again(any_store: Store) -> None:
+    assert await any_store.commit(turn(version=1))
+    assert not await any_store.commit(turn(version=1))
+
+
+async def test_stores_on_the_same_data_have_one_lineage(another: Open) -> None:
+    one, two = await another(), await another()
+    assert one.lineage("ana") == two.lineage("ana") != ""
 
 
 # --- outbox ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pytest
 from turns import NOW, job, turn
 
-from handrail.store import Bell, CorruptState, Embedded, RedisStore, StoreDown, StoreUnusable, launch
+from handrail.store import Bell, BreakerOpen, CorruptState, Embedded, RedisStore, StoreDown, StoreUnusable, launch
 from handrail.store.embedded import ask
 from handrail.store.heads import Head, write_head
 from handrail.store.keys import BUCKET_KEYS, bucket_of, user_keys
@@ -219,6 +219,34 @@ async def test_a_hung_server_fails_fast_and_is_found_again(own: Embedded) -> Non
     await store.close()
 
 
+async def test_the_breaker_opens_while_a_server_hangs_and_closes_by_itself(own: Embedded) -> None:
+    store = await RedisStore.connect(own.url)
+    os.kill(own.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(6):
+            while not isinstance(await fault_of(store.ping()), BreakerOpen):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        start = time.monotonic()
+        for _ in range(50):
+            assert isinstance(await fault_of(store.load("ana")), BreakerOpen)
+        assert time.monotonic() - start < 0.5
+    finally:
+        os.kill(own.pid, signal.SIGCONT)
+    async with asyncio.timeout(2):
+        while not store._pipeline.is_open:  # noqa: ASYNC110 - nobody asks for anything
+            await asyncio.sleep(0.01)
+    assert await store.load("ana") is None
+    await store.close()
+
+
+async def fault_of(asked: Awaitable[object]) -> StoreDown | None:
+    try:
+        await asked
+    except StoreDown as fault:
+        return fault
+    return None
+
+
 async def test_what_was_committed_survives_kill_9(own: Embedded) -> None:
     store = await RedisStore.connect(own.url)
     for version in range(1, 51):
@@ -271,6 +299,26 @@ async def test_a_lost_answer_is_not_sent_again(valkey: Embedded, store: RedisSto
         assert not await far.commit(turn(version=2, offset=1, frames=1, seen=(("a", NOW),)))
         await far.close()
     assert len(await store.outbox("ana", 0)) == 1
+
+
+async def test_a_commit_sent_again_after_a_lost_answer_has_its_answer(
+    valkey: Embedded, store: RedisStore, tmp_path: Path
+) -> None:
+    lost = 40
+    swallow = asyncio.Event()
+    async with between(path_of(valkey), tmp_path / "p.sock", swallow) as url:
+        far = await RedisStore.connect(url)
+        for version in range(1, lost + 1):
+            ops = [f"{number:016x}" if number else "" for number in (version - 1, version)]
+            commit = turn(version=version, offset=version, frames=1, base=ops[0], op=ops[1])
+            swallow.set()
+            with pytest.raises(StoreDown):
+                await far.commit(commit)
+            swallow.clear()
+            await until_up(far)
+            assert await far.commit(commit)
+        await far.close()
+    assert [offset for offset, _ in await store.outbox("ana", 0)] == list(range(1, lost + 1))
 
 
 async def test_an_answer_that_is_not_the_protocol(tmp_path: Path) -> None:

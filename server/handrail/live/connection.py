@@ -9,7 +9,7 @@ continue at the cursor: the connection is greeted again, with a snapshot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from handrail.core.frames import Ack, Error, encode
@@ -71,6 +71,7 @@ class Connection:
         "greeted",
         "id",
         "lost",
+        "on_forgotten",
         "seen",
         "since",
         "stale",
@@ -86,6 +87,7 @@ class Connection:
         self.greeted = False
         self.stale = False
         self.lost = False
+        self.on_forgotten: Callable[[], None] | None = None  # called when the store no longer knows of it
         self.since = 0.0  # loop time when the present write began
         self._transport = transport
         self._watcher = watcher

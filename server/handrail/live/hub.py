@@ -183,6 +183,8 @@ class Hub:
                 continue
             connection.greet(self.welcome(connection, state), state.epoch, state.offset)
             connection.stale = True  # something may have been committed while the state was read
+            if connection.id not in state.connections and connection.on_forgotten is not None:
+                connection.on_forgotten()
 
     def welcome(self, connection: Connection, state: State, *, resume_at: int | None = None) -> bytes:
         """The first message: empty at `resume_at` for one who resumes, else everything the user should see now."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from handrail.core import frames
@@ -128,10 +129,12 @@ class _Sent(Struct, eq=False):
 
 class Visit:
     __slots__ = (
+        "_active",
         "_again",
         "_context",
         "_desk",
         "_known",
+        "_opening",
         "_unsettled",
         "_warned",
         "connected",
@@ -147,6 +150,8 @@ class Visit:
         self._unsettled: deque[_Sent] = deque()
         self._again: asyncio.TimerHandle | None = None
         self._warned = False  # that the store is away
+        self._active = 0  # when the user was last active here
+        self._opening: Connected | None = None
         self.connected = False
         self.connection = connection
         self.left = False
@@ -211,8 +216,11 @@ class Visit:
         connection.greet(desk.hub.welcome(connection, state, resume_at=resume_at), state.epoch, offset)
         connection.stale = connection.stale or offset < state.offset
         desk.hub.greeted(connection)
-        self._submit(self._connected(hello))
+        self._opening = self._connected(hello)
+        self._active = self._opening.at - self._opening.idle_ms
+        self._submit(self._opening)
         self.connected = True
+        connection.on_forgotten = self._open_again
 
     async def _join(self) -> State:
         """The user's state, with this process among those that hold their connections.
@@ -243,6 +251,14 @@ class Visit:
             context=self._context,
         )
 
+    def _open_again(self) -> None:
+        """The store lost that this connection is open: say so once more, as it is now."""
+        if self._opening is None or self.left or self.connection.closing:
+            return
+        now = self._desk.runner.clock()
+        again = {"id": f"{self.connection.id}.open.{inbound.new_id()}", "at": now, "idle_ms": now - self._active}
+        self._submit(msgspec.structs.replace(self._opening, **again))
+
     async def _resumable(self, hello: Hello, state: State) -> bool:
         """Whether the client can go on where it was: same epoch, and the store still has the next message."""
         after = hello.offset
@@ -267,13 +283,18 @@ class Visit:
             case Seen():
                 self.connection.seen = max(self.connection.seen, message.offset)
             case TrackMessage():
+                self._active = now
                 self._submit(inbound.track_of(message, now), message.id)
             case IdentifyMessage():
                 self._submit(inbound.identify_of(message, now), message.id)
             case ConsentMessage():
                 self._submit(inbound.consent_of(message, now), message.id)
             case ActivityMessage():
-                self._submit(inbound.activity_of(message, self.connection.id, now))
+                activity = inbound.activity_of(message, self.connection.id, now)
+                self._active = now - activity.idle_ms
+                if self._opening is not None:
+                    self._opening = msgspec.structs.replace(self._opening, visible=activity.visible)
+                self._submit(activity)
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
         sent = _Sent(event, acknowledge)

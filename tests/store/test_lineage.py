@@ -1,0 +1,152 @@
+"""When the data behind a store may be others than those that were acknowledged, and when they certainly are not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from masters import ALWAYS, EVERYSEC, Master
+from turns import turn
+
+from handrail.store import RedisStore, StoreDown, launch
+
+LINEAGE = "hr:{nodes}:lineage"
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[RedisStore]:
+    store = await RedisStore.connect(url)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def lineage_at(url: str) -> str:
+    async with opened(url) as store:
+        return store.lineage("ana")
+
+
+async def until_known(store: RedisStore, before: str) -> str:
+    """The lineage once it is another."""
+    async with asyncio.timeout(5):
+        while store.lineage("ana") == before:  # noqa: ASYNC110 - the store notices by itself
+            await asyncio.sleep(0.01)
+    return store.lineage("ana")
+
+
+async def fault_of(asked: Awaitable[object]) -> str:
+    try:
+        await asked
+    except StoreDown as fault:
+        return str(fault)
+    return ""
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Iterator[Master]:
+    with Master(tmp_path / "master", **EVERYSEC) as server:
+        yield server
+
+
+async def test_the_embedded_store_keeps_its_lineage_when_it_is_restarted(tmp_path: Path) -> None:
+    with launch(tmp_path / "data") as embedded:
+        before = await lineage_at(embedded.url)
+        async with opened(embedded.url) as store:
+            back = asyncio.Event()
+            store.on_reconnect(back.set)
+            os.kill(embedded.pid, signal.SIGKILL)
+            async with asyncio.timeout(5):
+                await back.wait()
+            assert store.lineage("ana") == before
+    with launch(tmp_path / "data") as embedded:
+        assert await lineage_at(embedded.url) == before
+    with launch(tmp_path / "other") as embedded:
+        assert await lineage_at(embedded.url) != before
+
+
+async def test_a_server_that_may_forget_has_another_after_each_restart(master: Master) -> None:
+    before = await lineage_at(master.url)
+    assert await lineage_at(master.url) == before
+    master.restart()
+    after = await lineage_at(master.url)
+    assert after != before
+    master.restart()
+    assert await lineage_at(master.url) not in (before, after)
+
+
+async def test_a_server_that_hides_its_settings_counts_as_one_that_may_forget(tmp_path: Path) -> None:
+    with Master(tmp_path / "hidden", **ALWAYS) as master:
+        master.tell("ACL", "SETUSER", "default", "-config")
+        before = await lineage_at(master.url)
+        master.restart()
+        master.tell("ACL", "SETUSER", "default", "-config")
+        assert await lineage_at(master.url) != before
+
+
+async def test_a_server_that_writes_before_it_answers_keeps_its_own(tmp_path: Path) -> None:
+    with Master(tmp_path / "always", **ALWAYS) as master:
+        before = await lineage_at(master.url)
+        master.restart()
+        assert await lineage_at(master.url) == before
+        master.tell("DEL", LINEAGE)  # what an operator does who put a backup back
+        assert await lineage_at(master.url) != before
+
+
+async def test_data_taken_away_under_an_open_connection_are_noticed(master: Master) -> None:
+    async with opened(master.url) as store:
+        before, back = store.lineage("ana"), asyncio.Event()
+        store.on_reconnect(back.set)
+        master.tell("FLUSHALL")
+        assert await until_known(store, before) != before
+        async with asyncio.timeout(5):
+            await back.wait()
+
+
+async def test_a_promoted_replica_is_another_history(master: Master, tmp_path: Path) -> None:
+    with Master(tmp_path / "replica", **EVERYSEC) as replica:
+        before = await lineage_at(master.url)
+        replica.follow(master)
+        with pytest.raises(StoreDown, match="is a replica"):
+            await RedisStore.connect(replica.url)
+        master.kill()
+        replica.tell("REPLICAOF", "NO", "ONE")
+        after = await lineage_at(replica.url)
+        assert after != before
+        assert await lineage_at(replica.url) == after
+
+
+async def test_a_master_that_became_a_replica_is_left(master: Master, tmp_path: Path) -> None:
+    with Master(tmp_path / "other", **EVERYSEC) as other:
+        async with opened(master.url) as store:
+            await store.commit(turn())
+            master.tell("REPLICAOF", "127.0.0.1", other.port)
+            with pytest.raises(StoreDown):
+                await store.commit(turn(version=2))
+            async with asyncio.timeout(5):
+                while "is a replica" not in await fault_of(store.ping()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+
+async def test_what_waited_for_a_connection_does_not_go_to_other_data(master: Master) -> None:
+    async with opened(master.url) as store:
+        before = store.lineage("ana")
+        master.kill()
+        async with asyncio.timeout(5):
+            while store._pipeline.is_open:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        master.start()
+        committed = 0
+        async with asyncio.timeout(5):
+            while store.lineage("ana") == before:
+                try:
+                    await store.commit(turn("ben"))
+                    committed += store.lineage("ana") == before
+                except StoreDown:
+                    await asyncio.sleep(0.005)
+        assert not committed
