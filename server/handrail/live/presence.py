@@ -69,7 +69,7 @@ class Presence:
     async def beat(self) -> None:
         """One round. Raises StoreDown."""
         alive = await self._store.nodes()
-        if self._beaten and self._node not in alive:
+        if self._beaten and not alive.get(self._node):  # 0: taken for dead, and has let somebody in since
             log.warning("others took this process for dead; its clients are asked to connect again")
             self._recall()
         await self._store.heartbeat(self._node, self._runner.clock())

@@ -141,6 +141,7 @@ class MemoryStore:
         return dict(self.shelf.alive)
 
     async def enlist(self, node: str, user: str) -> None:
+        self.shelf.alive.setdefault(node, 0)
         self.shelf.enlisted.setdefault(node, set()).add(user)
 
     async def delist(self, node: str, user: str) -> None:

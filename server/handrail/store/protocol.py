@@ -104,7 +104,8 @@ class Store(Protocol):
         """Processes and their last heartbeat."""
 
     async def enlist(self, node: str, user: str) -> None:
-        """Remember that `node` may hold connections of `user` (written before the connection's own commit)."""
+        """Remember that `node` may hold connections of `user` (written before the connection's own commit). A process
+        of which no heartbeat is known is from now on among `nodes`, with 0."""
 
     async def delist(self, node: str, user: str) -> None: ...
 

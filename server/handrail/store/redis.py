@@ -175,6 +175,7 @@ class RedisStore:
 
     async def enlist(self, node: str, user: str) -> None:
         key = enlisted_key(node)
+        await self._ask(ALIVE, "ZADD", ALIVE, "NX", 0, node)  # first: who holds somebody is looked at when silent
         await self._ask(key, "SADD", key, user)
 
     async def delist(self, node: str, user: str) -> None:
