@@ -61,9 +61,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # --- what asyncio asks for ---
 
-    def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._enqueue((context or handle._context)[_PROCESS], handle)  # type: ignore[attr-defined]
         return handle

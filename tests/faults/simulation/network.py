@@ -119,6 +119,7 @@ class Network:
         self.tally["store: exchanges"] += 1
         if b"SUBSCRIBE" in data:
             link.listens = True
+        self.tally["scripts told again"] += reply.startswith(b"-NOSCRIPT")
         if b"EVALSHA" in data:
             self.carried_out(link.process, data)
             self._ring(link)
@@ -228,6 +229,7 @@ class Pipe:
         heard: Callable[[Pipe, str], None],
         ended: Callable[[Pipe, int], None],
         said: Callable[[Pipe, str], None],
+        taken: Callable[[Pipe, str], None],
     ) -> None:
         self.process = process
         self.stalled = False  # the page reads nothing
@@ -239,7 +241,7 @@ class Pipe:
         self.user = ""
         self._network = network
         self._page = page
-        self._heard, self._ended, self._said = heard, ended, said
+        self._heard, self._ended, self._said, self._taken = heard, ended, said, taken
         self._inbox: deque[Message] = deque([{"type": "websocket.connect"}])
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -313,6 +315,7 @@ class Pipe:
     def _take(self, message: Message) -> None:
         if message.get("id"):
             self.received.append(message["id"])
+            self._taken(self, message["id"])
         self._inbox.append(message)
         self._arrived.set()
 

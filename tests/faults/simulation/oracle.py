@@ -307,7 +307,8 @@ class Oracle:
             return
         if tab.said[0] and not before[0]:
             self.tally["resumed by snapshot"] += 1
-            self.tally["resumed by snapshot in a new epoch"] += tab.said[0] != epoch
+            where = "a new" if tab.said[0] != epoch else "the same"
+            self.tally[f"resumed by snapshot in {where} epoch"] += 1
         if before[0]:
             self.tally["greeted a second time"] += 1
             self.expect(before[0] != epoch or offset >= before[1], "INV10", "went back", pipe.user, before, offset)
@@ -329,9 +330,14 @@ class Oracle:
         self.expect(offset > last, "INV16", "out of order", pipe.user, last, offset)
         for skipped in range(last + 1, offset):
             frame = decode(known.get(skipped, b"{}"))
-            self.expect(expired(frame, self._clock()), "INV8", "a message was left out", pipe.user, skipped, last, offset)
+            self.expect(
+                expired(frame, self._clock()), "INV8", "a message was left out", pipe.user, skipped, last, offset
+            )
             self.tally["an expired prompt was left out"] += 1
         pipe.position = (epoch, offset)
+
+    def received(self, pipe: Pipe, identity: str) -> None:
+        self.tally["an applied event arrived again"] += identity in self.ever.get(pipe.user, ())
 
     def _judge_ack(self, pipe: Pipe, up_to: str) -> None:
         self.expect(up_to in pipe.received, "INV2", "acknowledged what was never received", up_to)

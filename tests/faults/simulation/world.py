@@ -41,7 +41,7 @@ from handrail.supervise import supervise
 from .clients import NAMES, Tab
 from .loop import Process, VirtualLoop
 from .network import Network, Pipe, Weather
-from .oracle import Oracle, Violation
+from .oracle import History, Oracle, Violation
 from .server import Server
 
 EPOCH = 1_800_000_000_000  # ms since 1970 at which every run begins
@@ -105,6 +105,7 @@ class World:
         self.tally: Counter[str] = Counter()
         self.fault: BaseException | None = None
         self.healed = False
+        self.slowest = 0  # ms that the pages took to converge
         self.ether = Process("ether", 0)
         self.browsers = Process("browsers", 1)
         self.loop = VirtualLoop(self.random, pace=self.options.pace, failed=self._failed)
@@ -157,7 +158,7 @@ class World:
         gc.disable()
         for number in range(options.users):
             user = f"user-{number}"
-            self.oracle.histories[user] = self._blank()
+            self.oracle.histories[user] = History()
             for tab in range(options.tabs):
                 self._open(f"tab-{number}-{tab}", user)
         self.loop.call_later(options.lasting * random.random() / 2, self._keep)
@@ -168,19 +169,13 @@ class World:
         self._heal()
         began = self.loop.time()
         done = self._advance(CONVERGED_WITHIN, self._converged)
-        self._judge_pages(final=False)
-        self.tally["longest ms to converge"] = int((self.loop.time() - began) * 1000)
-        self.oracle.expect(done, "L3", "not every page converged")
+        self.slowest = int((self.loop.time() - began) * 1000)
+        self.oracle.expect(done, "L3", self._unconverged())
         self._advance(SETTLED_WITHIN, self._settled)
         self._advance(1.0, lambda: False)
         self._advance(1.0, self._converged)  # something may have fallen due this moment
         self._judge_pages(final=True)
         self._judge_rest()
-
-    def _blank(self) -> Any:
-        from .oracle import History
-
-        return History()
 
     def _advance(self, seconds: float, over: Callable[[], bool]) -> bool:
         """Let time pass, or until it is over; True if it is."""
@@ -244,7 +239,8 @@ class World:
             except Violation as fault:
                 self.fault = self.fault or fault
 
-        pipe = Pipe(self.network, self.browsers, worker.process, tab.heard, tab.ended, said)
+        ends = tab.heard, tab.ended, said, self.oracle.received
+        pipe = Pipe(self.network, self.browsers, worker.process, *ends)
         pipe.user = tab.user
         worker.receive(pipe)
         return pipe
@@ -368,7 +364,13 @@ class World:
             self.fault = self.fault or fault
 
     def _converged(self) -> bool:
-        return all(self.oracle.judge_page(tab, final=False) is None for tab in self.tabs)
+        return not self._unconverged()
+
+    def _unconverged(self) -> str:
+        for tab in self.tabs:
+            if why := self.oracle.judge_page(tab, final=False):
+                return f"{tab.name} {why}"
+        return ""
 
     def _judge_pages(self, *, final: bool) -> None:
         for tab in self.tabs:
@@ -413,6 +415,8 @@ class World:
             self._crashed(str(context.get("message")), error)
 
     def _log(self, _logger: Any, method: str, entry: dict[str, Any]) -> dict[str, Any]:
+        if self.loop.over:  # the run is being taken apart
+            raise structlog.DropEvent
         self.tally[f"log: {entry['event']}"] += 1
         error = entry.get("exc_info")
         if method in ("error", "critical", "exception") and entry["event"] not in OWNED_UP:
@@ -576,8 +580,3 @@ class Post(Courier):
         await asyncio.sleep(world.network.delay())
         status = 500 if refused else 200
         return judge(status, None, job.attempt, now=world.clock(), chance=world.random.random())
-
-
-def collect() -> None:
-    """Free what the last run left, between runs, so that it does not happen at some moment within one."""
-    gc.collect()
