@@ -76,10 +76,14 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
 
     /** @param {ServerFrame} received */
     function frame(received) {
+      const before = state;
       const reduced = reduce(state, received);
       state = reduced.state;
+      if (state.epoch !== before.epoch && before.epoch) {
+        queue.recall(Date.now(), state.connection === before.connection); // the server may have lost the latest of it
+      }
       if (received.type === 'welcome') welcomed();
-      else if (received.type === 'ack') queue.acknowledge(received.up_to);
+      else if (received.type === 'ack') queue.acknowledge(received.up_to, Date.now());
       else if (received.type === 'error') refused(received);
       for (const event of reduced.events) raise(event);
     }
@@ -94,7 +98,7 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
 
     /** @param {import('./wire.js').ErrorFrame} error */
     function refused({ code, id, message, fix }) {
-      if (code === 'store-down') return; // a bye follows; what is not acknowledged is sent again
+      if (code === 'store-down') return; // the server keeps it for later; where a bye follows, it is sent again
       const dated = code === 'far-future' && id && queue.again(id);
       if (dated) return connection.send(dated); // this computer's clock is off: as it was made, without a time
       const text = `${message} ${fix}`.trim();

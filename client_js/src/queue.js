@@ -1,13 +1,16 @@
-// Messages that must reach the server, kept in order until it has acknowledged them.
+// Messages that must reach the server, kept in order until it has acknowledged them, and a while longer: should the
+// server lose what it wrote last, they are sent once more. Their ids make them apply once, whatever it has.
 
 /**
  * @typedef {import('./wire.js').Kept} Kept
  * @typedef {{message: Kept, made: number, resolve: () => void, reject: (error: Error) => void}} Entry
+ * @typedef {Entry & {acknowledged: number}} Acknowledged
  */
 
 const MOST = 1000;
 const LONGEST = 16_000; // characters of an event as JSON: what the server takes, less the time it may be given later
 const LATE_MS = 2000;
+const KEPT_MS = 60_000; // after its acknowledgement; what a server can lose is much younger
 
 /**
  * The message as it will be sent, whatever the caller does with its objects afterwards. Throws where it is no JSON (it
@@ -26,6 +29,8 @@ export function pack(message) {
 export class Queue {
   /** @type {Entry[]} */
   #entries = [];
+  /** @type {Acknowledged[]} */
+  #acknowledged = [];
   #most;
   #over = '';
 
@@ -58,10 +63,32 @@ export class Queue {
   /**
    * The server has the message with this id, and all before it.
    * @param {string} id
+   * @param {number} now
    */
-  acknowledge(id) {
+  acknowledge(id, now) {
     const index = this.#entries.findIndex((entry) => entry.message.id === id);
-    for (const entry of this.#entries.splice(0, index + 1)) entry.resolve();
+    for (const entry of this.#entries.splice(0, index + 1)) {
+      entry.resolve();
+      this.#acknowledged.push({ ...entry, acknowledged: now });
+    }
+    this.#forget(now);
+  }
+
+  /**
+   * The server may have lost what it acknowledged lately: that is to be sent again. On a connection over which other
+   * messages have left already it goes behind them, since an ack of theirs is then none of it.
+   * @param {number} now
+   * @param {boolean} behind
+   */
+  recall(now, behind) {
+    this.#forget(now);
+    const recalled = this.#acknowledged.splice(0);
+    this.#entries = behind ? [...this.#entries, ...recalled] : [...recalled, ...this.#entries];
+  }
+
+  /** @param {number} now */
+  #forget(now) {
+    this.#acknowledged = this.#acknowledged.filter((entry) => now - entry.acknowledged < KEPT_MS).slice(-this.#most);
   }
 
   /**
@@ -101,6 +128,7 @@ export class Queue {
    */
   abandon(reason) {
     this.#over = reason;
+    this.#acknowledged = [];
     for (const entry of this.#entries.splice(0)) entry.reject(new Error(reason));
   }
 }

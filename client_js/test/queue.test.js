@@ -8,7 +8,7 @@ const event = (id) => ({ type: 'track', id, name: 'feature_used', properties: {}
 test('an ack settles the event it names and all before it', async () => {
   const queue = new Queue();
   const kept = ['a', 'b', 'c'].map((id) => queue.add(event(id), 0));
-  queue.acknowledge('b');
+  queue.acknowledge('b', 0);
   await Promise.all(kept.slice(0, 2));
   assert.deepEqual(queue.unacknowledged(0).map((message) => message.id), ['c']);
 });
@@ -16,7 +16,7 @@ test('an ack settles the event it names and all before it', async () => {
 test('an ack of something unknown settles nothing', () => {
   const queue = new Queue();
   queue.add(event('a'), 0);
-  queue.acknowledge('z');
+  queue.acknowledge('z', 0);
   assert.equal(queue.size, 1);
 });
 
@@ -64,8 +64,63 @@ test('what is sent again is not settled by an ack of what was sent after it', ()
   for (const id of ['a', 'b']) queue.add(event(id), 0);
   assert.deepEqual(queue.again('a'), event('a'));
   assert.equal(queue.again('z'), undefined);
-  queue.acknowledge('b');
+  queue.acknowledge('b', 0);
   assert.deepEqual(queue.unacknowledged(0).map((message) => message.id), ['a']);
+});
+
+const ids = (queue, now) => queue.unacknowledged(now).map((message) => message.id);
+
+test('what was acknowledged within the last minute can be called back, in its order, before what waits', () => {
+  const queue = new Queue();
+  for (const id of ['a', 'b', 'c', 'd']) queue.add(event(id), 0);
+  queue.acknowledge('a', 1_000);
+  queue.acknowledge('c', 50_000);
+  assert.deepEqual(ids(queue, 61_000), ['d']);
+  queue.recall(61_000, false);
+  assert.deepEqual(ids(queue, 61_000), ['b', 'c', 'd']);
+  assert.equal(queue.unacknowledged(61_000)[0].at, new Date(0).toISOString());
+});
+
+test('what is called back stays until it is acknowledged again, and may be called back once more', () => {
+  const queue = new Queue();
+  queue.add(event('a'), 0);
+  queue.acknowledge('a', 0);
+  queue.recall(1_000, false);
+  queue.recall(2_000, false);
+  assert.deepEqual(ids(queue, 2_000), ['a']);
+  queue.acknowledge('a', 3_000);
+  assert.equal(queue.size, 0);
+  queue.recall(4_000, false);
+  assert.deepEqual(ids(queue, 4_000), ['a']);
+});
+
+test('on a connection in use it goes behind what has left, whose acks are none of it', () => {
+  const queue = new Queue();
+  for (const id of ['a', 'b']) queue.add(event(id), 0);
+  queue.acknowledge('a', 0);
+  queue.recall(1_000, true);
+  queue.acknowledge('b', 1_000);
+  assert.deepEqual(ids(queue, 1_000), ['a']);
+});
+
+test('of what was acknowledged so many are kept as may wait', () => {
+  const queue = new Queue(2);
+  for (const id of ['a', 'b', 'c']) {
+    queue.add(event(id), 0);
+    queue.acknowledge(id, 0);
+  }
+  queue.recall(0, false);
+  assert.deepEqual(ids(queue, 0), ['b', 'c']);
+});
+
+test('what was refused or given up is not called back', async () => {
+  const queue = new Queue();
+  await assert.rejects(Promise.all([queue.add(event('a'), 0), queue.refuse('a', 'too large')]));
+  queue.add(event('b'), 0);
+  queue.acknowledge('b', 0);
+  queue.abandon('closed');
+  queue.recall(0, false);
+  assert.equal(queue.size, 0);
 });
 
 test('an event is sent as it was when it was made', () => {

@@ -146,7 +146,8 @@ class Runner:
 
     def recall(self, user: str) -> State | None:
         """The user's state if it is in memory; another process may have written a newer one."""
-        return self._states.get(user)
+        state = self._states.get(user)
+        return state if state is not None and self.is_current(state) else None
 
     def look_after(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run this beside the turns: `drain` waits for it, too."""
@@ -238,9 +239,7 @@ class Runner:
         """The turn as decided already, where it can still be written, else decided now."""
         if turn is not None and turn.base.lineage == self.store.lineage(user):
             return turn
-        state = self._states.get(user)
-        if state is None or not self.is_current(state):
-            state = await self.read(user)
+        state = self.recall(user) or await self.read(user)
         more = bool(self._waiting[user])
         return self._decide(self._renew(state), [entry.event for entry in batch], more=more)
 

@@ -48,14 +48,15 @@ def free_port() -> int:
 class Server:
     """`handrail serve` as a process of its own, with its own data."""
 
-    def __init__(self, data: Path, rules: Path) -> None:
-        self.data, self.rules = data, rules
+    def __init__(self, data: Path, rules: Path, *flags: str) -> None:
+        self.data, self.rules, self.flags = data, rules, flags
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "handrail", "serve", "--port", str(self.port), "--rules", str(self.rules)]
+        command += self.flags
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
         environ = {**inherited, "HANDRAIL_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
         with (self.data.parent / f"{self.data.name}.log").open("a+") as log:
