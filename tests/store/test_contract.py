@@ -318,7 +318,7 @@ async def test_a_bell_is_heard_by_every_store_that_listens(another: Open) -> Non
     await there.commit(turn(version=3, offset=3, frames=1, node="n2"))
     async with asyncio.timeout(5):
         bells = [await heard.get() for _ in range(4)]
-    expected = [Bell("ana", 2, "n1"), Bell("ana", 3, "n2")]
+    expected = [Bell("ana", 2, "n1", "e1"), Bell("ana", 3, "n2", "e1")]
     assert [bell for name, bell in bells if name == "here"] == expected
     assert [bell for name, bell in bells if name == "there"] == expected
     assert heard.empty()

@@ -38,14 +38,16 @@ _prompt = msgspec.json.Decoder(frames.Prompt)
 
 
 class _Audience:
-    """The connections of one user; `head` is the newest offset heard of, `lineage` the history it belongs to."""
+    """The connections of one user; `head` is the newest offset heard of, `epoch` the one a commit was last heard of in
+    since the state was read, `lineage` the history they belong to."""
 
-    __slots__ = ("connections", "doubtful", "head", "lineage", "reading")
+    __slots__ = ("connections", "doubtful", "epoch", "head", "lineage", "reading")
 
     def __init__(self, lineage: str) -> None:
         self.lineage = lineage
         self.connections: list[Connection] = []
         self.head = 0
+        self.epoch = ""
         self.doubtful = False
         self.reading: asyncio.Task[None] | None = None
 
@@ -104,14 +106,21 @@ class Hub:
         audience = self._audiences.get(commit.user)
         if audience is None:
             return
-        audience.head = commit.state.offset
+        audience.head, audience.epoch = commit.state.offset, commit.state.epoch
         for connection in audience.connections:
             connection.offer(commit.state.epoch, commit.frames, commit.state.offset)
         self._catch_up(commit.user, audience)
 
     def greeted(self, connection: Connection) -> None:
         """A connection was greeted: bring it what happened meanwhile."""
-        self._catch_up(connection.user, self._audiences.get(connection.user))
+        audience = self._audiences.get(connection.user)
+        if audience is not None:
+            self._compare(connection, audience)
+            self._catch_up(connection.user, audience)
+
+    def _compare(self, connection: Connection, audience: _Audience) -> None:
+        """An offset of another epoch is none of the connection's."""
+        connection.lost = connection.lost or (connection.greeted and audience.epoch not in ("", connection.epoch))
 
     def writing(self, connection: Connection) -> None:
         self._writing.add(connection)
@@ -124,11 +133,15 @@ class Hub:
     def _hear(self, bell: Bell) -> None:
         audience = self._audiences.get(bell.user)
         # A commit of this process is told by the runner, also when its reply was lost.
-        if audience is None or bell.node == self._runner.node or bell.offset <= audience.head:
+        if audience is None or bell.node == self._runner.node:
             return
-        audience.head = bell.offset
+        audience.epoch = bell.epoch
         for connection in audience.connections:
-            connection.stale = connection.stale or connection.cursor < bell.offset
+            self._compare(connection, audience)
+        if bell.offset > audience.head:
+            audience.head = bell.offset
+            for connection in audience.connections:
+                connection.stale = connection.stale or connection.cursor < bell.offset
         self._catch_up(bell.user, audience)
 
     def _reconnected(self) -> None:
@@ -174,6 +187,7 @@ class Hub:
             connection.stale = connection.cursor < audience.head or (len(found) == PAGE and connection.cursor == last)
 
     async def _greet_again(self, user: str, audience: _Audience, lost: Iterable[Connection]) -> None:
+        audience.epoch = ""
         state = await self._runner.current(user)
         audience.head = state.offset
         for connection in lost:
@@ -183,6 +197,7 @@ class Hub:
                 continue
             connection.greet(self.welcome(connection, state), state.epoch, state.offset)
             connection.stale = True  # something may have been committed while the state was read
+            self._compare(connection, audience)
             if connection.id not in state.connections and connection.on_forgotten is not None:
                 connection.on_forgotten()
 

@@ -80,7 +80,7 @@ class MemoryStore:
                 shelf.hidden[job.id] = job.due
         self._write_log(user, commit)
         if commit.frames:
-            self._ring(Bell(user, state.offset, commit.node))
+            self._ring(Bell(user, state.offset, commit.node, state.epoch))
         return True
 
     def _remember(self, user: str, commit: Commit) -> None:

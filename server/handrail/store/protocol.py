@@ -50,11 +50,12 @@ class Commit(Struct, frozen=True, kw_only=True):
 
 
 class Bell(Struct, frozen=True, array_like=True):
-    """Another process committed messages up to `offset` for `user`."""
+    """Another process committed messages up to `offset` of `epoch` for `user`."""
 
     user: str
     offset: int
     node: str
+    epoch: str = ""  # processes of an older version do not say
 
 
 class StoreDown(Exception):

@@ -18,7 +18,7 @@ from .network import Pipe
 KEPT = 60_000  # ms that an acknowledged event is kept
 LATE = 2_000  # ms after which an event carries the time it was made
 PATIENCE = 4.0  # seconds from dialling to the welcome
-WAIT = 0.5  # seconds at most before another try
+WAITS = (0.1, 0.5, 3.0)  # seconds at most before another try
 NAMES = ("puzzled", "begun", "cancelled", "opened", "ordered", "step_completed")
 REACTIONS = ("prompt_dismissed", "prompt_clicked", "prompt_snoozed", "prompt_completed", "prompt_shown")
 
@@ -67,7 +67,7 @@ class Tab:
         self.pipe = self._dial(self)
         self._tries += 1
         if self.pipe is None:
-            self._later(self._random.random() * WAIT, self.connect)
+            self._later(self._random.random() * self._random.choice(WAITS), self.connect)
             return
         self._later(PATIENCE, self._lose_patience, self._tries)
         hello: dict[str, Any] = {"type": "hello", "user_id": self.user, "device": self.name, "tab": self.name}
@@ -86,7 +86,7 @@ class Tab:
         if self.pipe is not None:
             self.pipe.close(silently_for=silently_for)
             self.pipe, self.live = None, False
-            self._later(self._random.random() * WAIT, self.connect)
+            self._later(self._random.random() * self._random.choice(WAITS), self.connect)
 
     def _lose_patience(self, turn: int) -> None:
         if self.pipe is not None and not self.live and turn == self._tries:

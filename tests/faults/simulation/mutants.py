@@ -49,7 +49,13 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
             "redis.call('HDEL', KEYS[2], ARGV[i])\n    taken[#taken + 1] = payload",
         ),
     ),
-    "retry-unscheduled": (Patch(RETRY, "redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])", ""),),
+    "retry-never": (
+        Patch(
+            RETRY,
+            "redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])",
+            "redis.call('ZADD', KEYS[1], ARGV[3] + 1e9, ARGV[1])",
+        ),
+    ),
     "finish-forgets": (Patch(FINISH, "redis.call('HDEL', KEYS[2], ARGV[1])", ""),),
     # --- the turn ---
     "decided-twice": (
@@ -70,7 +76,6 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch(RUNNER, "        if state.lineage == lineage:\n            return state", "        return state"),
     ),
     "epoch-kept": (Patch(RUNNER, "epoch = state.epoch if stays else secrets.token_hex(8)", "epoch = state.epoch"),),
-    "stale-state-decided": (Patch(RUNNER, "self._states.keep(commit.state)", "pass"),),
     "alarm-forgotten": (Patch(RUNNER, "            alarm=alarm,\n", "            alarm=None,\n"),),
     # --- timers and presence ---
     "alarm-unread": (
@@ -93,11 +98,11 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
             "        self._unsettled.append(sent)\n        if acknowledge:\n            self.connection.acknowledge(acknowledge)\n",
         ),
     ),
-    "acknowledged-past-a-gap": (
+    "acknowledged-though-refused": (
         Patch(
             VISIT,
-            "while self._unsettled and self._unsettled[0].settled:",
-            "while self._unsettled and self._unsettled[-1].settled:",
+            "                sent.future = None\n                self._wait()\n            return\n",
+            "                pass\n",
         ),
     ),
     "resumed-in-any-epoch": (
@@ -118,9 +123,6 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
             "offset = state.offset if resume_at is None else resume_at",
             "offset = state.offset if resume_at is None else min(resume_at + 1, state.offset)",
         ),
-    ),
-    "snapshot-stale": (
-        Patch(VISIT, "connection.stale = connection.stale or offset < state.offset", "connection.stale = False"),
     ),
     "snapshot-without-prompts": (Patch(HUB, "prompts=prompts,", "prompts=(),"),),
     "position-unchecked": (Patch(HUB, "        await self._check_positions()", "        pass"),),
