@@ -127,7 +127,8 @@ def run(lane: int, progress: Progress | None, *, mutant: str = "", **options: An
     with subprocess.Popen(
         command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
-        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
         for line in child.stdout:
             news = decode(line)
             if progress is not None:

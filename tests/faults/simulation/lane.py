@@ -1,4 +1,4 @@
-"""One process of a simulation: run after run on a Valkey of its own, a JSON line of news a second on standard output."""
+"""One process of a simulation: run after run on a Valkey of its own, with a JSON line of news a second."""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch(
             RUNNER,
             "        if not await self.store.commit(commit):",
-            "        self._tell(Committed(user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))\n        if not await self.store.commit(commit):",
+            "        self._tell(Committed(user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))\n"
+            "        if not await self.store.commit(commit):",
         ),
     ),
     "conflict-ignored": (
@@ -95,7 +96,8 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch(
             VISIT,
             "        self._unsettled.append(sent)\n",
-            "        self._unsettled.append(sent)\n        if acknowledge:\n            self.connection.acknowledge(acknowledge)\n",
+            "        self._unsettled.append(sent)\n"
+            "        if acknowledge:\n            self.connection.acknowledge(acknowledge)\n",
         ),
     ),
     "acknowledged-though-refused": (
@@ -130,7 +132,8 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch(
             HUB,
             "        audience = self._audiences.get(commit.user)\n        if audience is None:\n            return\n",
-            "        audience = next(iter(self._audiences.values()), None)\n        if audience is None:\n            return\n",
+            "        audience = next(iter(self._audiences.values()), None)\n"
+            "        if audience is None:\n            return\n",
         ),
     ),
     "new-epoch-unannounced": (Patch(HUB, "        if audience.lineage != lineage:", "        if False:"),),

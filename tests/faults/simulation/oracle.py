@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from copy import copy
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -32,7 +33,6 @@ from .loop import Process, present_process
 from .network import Pipe
 from .rules import GAP, LATER
 from .server import Server
-
 
 REMEMBERED = 64  # commits of a user that may still arrive
 
@@ -275,7 +275,7 @@ class Oracle:
         first = [when for when, trigger, action in fired if trigger == "first" and action == "content"]
         self.expect(len(first) <= 1, "INV7", "`once` came twice", user, first)
         prompts = [when for when, _, action in fired if action == "prompt"]
-        gaps = [after - before for before, after in zip(prompts, prompts[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(prompts)]
         self.expect(all(gap >= GAP for gap in gaps), "INV7", "the gap between prompts was not kept", user, prompts)
         self.expect(len(prompts) <= 8, "INV7", "more prompts than the policy allows", user)
         later = [when for when, trigger, action in fired if trigger == "later" and action == "content"]

@@ -77,7 +77,7 @@ def _patch_scripts(patches: dict[str, list[Patch]]) -> None:
     read = Path.read_text
 
     def read_text(path: Path, *arguments: str, **more: str) -> str:
-        text = read(path, *arguments, **more)  # type: ignore[arg-type]
+        text = read(path, *arguments, **more)
         for patch in patches.get(path.name, ()):
             text = patch.applied(text)
         return text

@@ -1,4 +1,4 @@
-"""The rules that simulated users live by: small, so that deciding is quick, and with something of every kind of wait."""
+"""The rules that simulated users live by: few, so that deciding is quick, with something of every kind of wait."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from handrail.store.embedded import LEASH
 
 SENTINEL = b"*2\r\n$4\r\nPING\r\n$8\r\nsentinel\r\n"
 ANSWERED = b"$8\r\nsentinel\r\n"
-STARTED_WITHIN = 10.0
+STARTED_WITHIN = 30.0
 # A copy of everything, and everything back from the copy.
 KEEP = "for _, k in ipairs(redis.call('KEYS', '*')) do redis.call('COPY', k, k, 'DB', 1, 'REPLACE') end"
 SETTINGS = {

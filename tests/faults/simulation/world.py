@@ -12,10 +12,10 @@ import gc
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from contextlib import ExitStack, nullcontext, suppress
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 from zlib import crc32
 
@@ -417,7 +417,7 @@ class World:
         else:
             self._crashed(str(context.get("message")), error)
 
-    def _log(self, _logger: Any, method: str, entry: dict[str, Any]) -> dict[str, Any]:
+    def _log(self, _logger: Any, method: str, entry: MutableMapping[str, Any]) -> NoReturn:
         if self.loop.over:  # the run is being taken apart
             raise structlog.DropEvent
         self.tally[f"log: {entry['event']}"] += 1
@@ -439,7 +439,7 @@ class World:
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with suppress(RuntimeError, BaseExceptionGroup):
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
         self.loop.close()
 
 
@@ -471,7 +471,7 @@ class Worker:
             world.oracle.announce(what)
             return await commit(what, *more)
 
-        store.commit = announced  # type: ignore[method-assign]
+        store.commit = announced  # type: ignore[method-assign,assignment]
         self.process.name = name_node(timers=True)
         runner = Runner(store, lambda _: world.program, world.clock, self.process.name)
         live = Live(runner, Identity(world.clock))
@@ -530,7 +530,8 @@ class Worker:
 
     async def part(self) -> None:
         """Stop as SIGTERM makes a server stop."""
-        assert self.live is not None and self._store is not None
+        assert self.live is not None
+        assert self._store is not None
         await self.live.drain(within=2.0)
         for task in self._tasks:
             task.cancel()
