@@ -67,7 +67,7 @@ class History(Struct):
     applied: set[str] = field(default_factory=set)
     calls: dict[str, bytes] = field(default_factory=dict)
     fired: list[tuple[int, str, str]] = field(default_factory=list)  # when, trigger, action
-    begun: list[int] = field(default_factory=list)  # when events happened that arm the delay
+    begun: list[int] = field(default_factory=list)  # when events happened that armed a delay which is not over
 
     def kept(self) -> History:
         return replace(
@@ -250,11 +250,10 @@ class Oracle:
     def _remember(
         self, user: str, history: History, announced: Announced, state: State, effects: list[Effect], blob: bytes
     ) -> None:
-        for event, _, _ in announced.decided.steps:
-            new = event.id and event.id not in (history.state.seen if history.state else {})
-            self.expect(not new or event.id not in history.applied, "INV3", "an event was applied twice", event.id)
-            if new and isinstance(event, Track) and event.name == "begun" and event.id not in history.applied:
-                history.begun.append(event.at)
+        before = history.state.seen if history.state else {}
+        new = [event for event, _, _ in announced.decided.steps if event.id and event.id not in before]
+        for event in new:
+            self.expect(event.id not in history.applied, "INV3", "an event was applied twice", event.id)
         ids = set(state.seen)
         history.applied |= ids
         self.ever.setdefault(user, set()).update(ids)
@@ -265,6 +264,7 @@ class Oracle:
         self.views[user, state.epoch, state.offset] = state
         now = announced.decided.steps[-1][1]
         decisions = [effect for effect in effects if isinstance(effect, Decision)]
+        self._judge_delays(user, history, now, decisions, [event for event in new if isinstance(event, Track)])
         history.fired += [(now, effect.trigger, effect.action) for effect in decisions]
         if decisions:
             self._judge_bounds(user, history)
@@ -278,10 +278,23 @@ class Oracle:
         gaps = [after - before for before, after in pairwise(prompts)]
         self.expect(all(gap >= GAP for gap in gaps), "INV7", "the gap between prompts was not kept", user, prompts)
         self.expect(len(prompts) <= 8, "INV7", "more prompts than the policy allows", user)
-        later = [when for when, trigger, action in fired if trigger == "later" and action == "content"]
-        for number, when in enumerate(later):
-            armed = sum(begun + LATER <= when for begun in history.begun)
-            self.expect(armed > number, "INV6", "a delay was over early, or twice", user, when)
+
+    def _judge_delays(
+        self, user: str, history: History, now: int, decisions: list[Decision], events: list[Track]
+    ) -> None:
+        """A delay that is over was armed that long ago, and not called off by what was decided before."""
+        cancelled: list[int] = []
+        for event in events:
+            if event.name == "begun":
+                history.begun.append(event.at)
+            elif event.name == "cancelled":
+                cancelled += [begun for begun in history.begun if begun <= event.at]
+        for decision in decisions:
+            if decision.trigger == "later" and decision.action == "content":
+                over = [begun for begun in history.begun if begun + LATER <= now]
+                self.expect(over, "INV6", "a delay was over early, or twice", user, now, history.begun)
+                history.begun.remove(min(over))
+        history.begun = [begun for begun in history.begun if begun not in cancelled]
 
     # --- what pages are told ---
 

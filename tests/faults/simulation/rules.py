@@ -10,7 +10,7 @@ LATER = 3_000  # ms of the delay
 
 RULES = f"""
 policy: default
-session: {{idle: 6s}}
+session: {{idle: 8s}}
 prompts: {{gap: {GAP // 1000}s, limit: 8 per 24h}}
 ---
 trigger: first
