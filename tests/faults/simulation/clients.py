@@ -124,7 +124,7 @@ class Tab:
         kept = self._take_back() if changed else {}
         # On a connection that goes on, acknowledgements of what it carried before may still come: these go behind.
         self.unacknowledged = {**self.unacknowledged, **kept} if again else {**kept, **self.unacknowledged}
-        for message, made in list(kept.values() if again else self.unacknowledged.values()):
+        for message, made in list(self.unacknowledged.values()):
             self._send(message, made)
 
     def _take_back(self) -> dict[str, tuple[dict[str, Any], int]]:

@@ -294,7 +294,9 @@ class Oracle:
                 over = [begun for begun in history.begun if begun + LATER <= now]
                 self.expect(over, "INV6", "a delay was over early, or twice", user, now, history.begun)
                 history.begun.remove(min(over))
-        history.begun = [begun for begun in history.begun if begun not in cancelled]
+        for begun in cancelled:
+            if begun in history.begun:
+                history.begun.remove(begun)
 
     # --- what pages are told ---
 
