@@ -67,7 +67,7 @@ class History(Struct):
     applied: set[str] = field(default_factory=set)
     calls: dict[str, bytes] = field(default_factory=dict)
     fired: list[tuple[int, str, str]] = field(default_factory=list)  # when, trigger, action
-    begun: list[int] = field(default_factory=list)  # when events happened that armed a delay which is not over
+    begun: list[tuple[int, str]] = field(default_factory=list)  # events that armed a delay which is not over
 
     def kept(self) -> History:
         return replace(
@@ -283,20 +283,18 @@ class Oracle:
         self, user: str, history: History, now: int, decisions: list[Decision], events: list[Track]
     ) -> None:
         """A delay that is over was armed that long ago, and not called off by what was decided before."""
-        cancelled: list[int] = []
+        cancelled: set[tuple[int, str]] = set()
         for event in events:
             if event.name == "begun":
-                history.begun.append(event.at)
+                history.begun.append((event.at, event.id))
             elif event.name == "cancelled":
-                cancelled += [begun for begun in history.begun if begun <= event.at]
+                cancelled.update(begun for begun in history.begun if begun[0] <= event.at)
         for decision in decisions:
             if decision.trigger == "later" and decision.action == "content":
-                over = [begun for begun in history.begun if begun + LATER <= now]
+                over = [begun for begun in history.begun if begun[0] + LATER <= now]
                 self.expect(over, "INV6", "a delay was over early, or twice", user, now, history.begun)
                 history.begun.remove(min(over))
-        for begun in cancelled:
-            if begun in history.begun:
-                history.begun.remove(begun)
+        history.begun = [begun for begun in history.begun if begun not in cancelled]
 
     # --- what pages are told ---
 
