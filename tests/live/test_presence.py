@@ -99,6 +99,27 @@ async def test_a_process_that_let_somebody_in_after_it_was_taken_for_dead_asks_f
     assert process.recalled == 1
 
 
+class Late(MemoryStore):
+    """Whose answer about the living comes when it is no longer true."""
+
+    forgets = False
+
+    async def nodes(self) -> dict[str, int]:
+        alive = await super().nodes()
+        if self.forgets:
+            await self.forget_node("t-a")
+        return alive
+
+
+async def test_a_process_taken_for_dead_while_it_comes_back_notices(shelf: Shelf) -> None:
+    store = Late(shelf)
+    process = Process(shelf, "t-a", store)
+    await process.presence.beat()
+    store.forgets = True
+    await process.presence.beat()
+    assert process.recalled == 1
+
+
 class Flaky(MemoryStore):
     away = False
 

@@ -397,9 +397,10 @@ async def test_the_log_of_all_users_is_read_to_its_end(another: Open) -> None:
 async def test_whoever_holds_somebody_is_among_the_processes(any_store: Store) -> None:
     await any_store.enlist("n1", "ana")
     assert await any_store.nodes() == {"n1": 0}
-    await any_store.heartbeat("n1", NOW)
+    assert not await any_store.heartbeat("n1", NOW)
     await any_store.enlist("n1", "ben")
     assert await any_store.nodes() == {"n1": NOW}
+    assert await any_store.heartbeat("n2", NOW)
 
 
 async def test_processes_and_whom_they_hold(any_store: Store) -> None:

@@ -134,8 +134,10 @@ class MemoryStore:
             self.shelf.jobs[job.id] = msgspec.structs.replace(job, attempt=job.attempt + 1, due=due)
             self.shelf.hidden[job.id] = due
 
-    async def heartbeat(self, node: str, now: int) -> None:
+    async def heartbeat(self, node: str, now: int) -> bool:
+        added = node not in self.shelf.alive
         self.shelf.alive[node] = now
+        return added
 
     async def nodes(self) -> dict[str, int]:
         return dict(self.shelf.alive)

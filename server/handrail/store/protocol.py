@@ -98,8 +98,8 @@ class Store(Protocol):
     async def retry_job(self, job: Job, due: int) -> None:
         """Make the job due again at `due`, one attempt further."""
 
-    async def heartbeat(self, node: str, now: int) -> None:
-        """This process is alive."""
+    async def heartbeat(self, node: str, now: int) -> bool:
+        """This process is alive. True when it was not among `nodes` before."""
 
     async def nodes(self) -> dict[str, int]:
         """Processes and their last heartbeat."""

@@ -167,8 +167,8 @@ class RedisStore:
 
     # --- processes ------------------------------------------------------------------------------------------------
 
-    async def heartbeat(self, node: str, now: int) -> None:
-        await self._ask(ALIVE, "ZADD", ALIVE, now, node)
+    async def heartbeat(self, node: str, now: int) -> bool:
+        return bool(await self._ask(ALIVE, "ZADD", ALIVE, now, node))
 
     async def nodes(self) -> dict[str, int]:
         return {node.decode(): int(at) for node, at in await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")}
