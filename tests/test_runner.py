@@ -263,6 +263,14 @@ async def test_the_current_state_is_in_an_epoch_that_the_store_has(watched: Watc
     assert (await one.runner.current("ben")).epoch == (await one.runner.current("ben")).epoch
 
 
+async def test_two_processes_that_meet_somebody_new_at_once_are_in_one_epoch(watched: Watched) -> None:
+    one, two = Desk(watched), Desk(MemoryStore(watched.shelf), node="t-b")
+    states = await asyncio.gather(one.runner.current("eve"), two.runner.current("eve"))
+    stored = await watched.load("eve")
+    assert stored is not None
+    assert {state.epoch for state in states} == {stored.epoch}
+
+
 async def test_a_turn_decided_in_one_history_is_not_written_in_another(desk: Desk, watched: Watched) -> None:
     await desk.track("greeted", "e1")
     watched.away = 1

@@ -191,10 +191,11 @@ class Runner:
         return known if known is not None and known.version == 0 else self._begin(user)
 
     async def current(self, user: str) -> State:
-        """As `read`, in the epoch that holds now: where the store has another history than when the state was written,
-        the new epoch is in the store when this returns. Raises StoreDown or TooManyConflicts."""
+        """As `read`, in an epoch that is in the store when this returns: a user who was never written is, so that no
+        other process begins another one, and where the store has another history than when the state was written, the
+        new epoch is. Raises StoreDown or TooManyConflicts."""
         state = await self.read(user)
-        if self.is_current(state):
+        if state.version and self.is_current(state):
             return state
         await self.apply(user, Alarm(at=self.clock()))
         return await self.read(user)

@@ -79,6 +79,47 @@ async def test_a_process_taken_for_dead_calls_its_clients_back(shelf: Shelf) -> 
     assert process.recalled == 1
 
 
+async def test_a_process_that_dies_before_its_first_heartbeat_is_cleared_away(shelf: Shelf) -> None:
+    dead, alive = Process(shelf, "t-dead"), Process(shelf, "t-alive")
+    await dead.connect("ada")
+    for alive.seconds in (0.0, SILENCE + 0.1):
+        await alive.presence.beat()
+    assert await alive.connections("ada") == []
+    assert list(shelf.alive) == ["t-alive"]
+
+
+async def test_a_process_that_let_somebody_in_after_it_was_taken_for_dead_asks_for_everybody_again(
+    shelf: Shelf,
+) -> None:
+    process = Process(shelf, "t-a")
+    await process.presence.beat()
+    await process.store.forget_node("t-a")
+    await process.connect("ada")
+    await process.presence.beat()
+    assert process.recalled == 1
+
+
+class Late(MemoryStore):
+    """Whose answer about the living comes when it is no longer true."""
+
+    forgets = False
+
+    async def nodes(self) -> dict[str, int]:
+        alive = await super().nodes()
+        if self.forgets:
+            await self.forget_node("t-a")
+        return alive
+
+
+async def test_a_process_taken_for_dead_while_it_comes_back_notices(shelf: Shelf) -> None:
+    store = Late(shelf)
+    process = Process(shelf, "t-a", store)
+    await process.presence.beat()
+    store.forgets = True
+    await process.presence.beat()
+    assert process.recalled == 1
+
+
 class Flaky(MemoryStore):
     away = False
 

@@ -323,7 +323,7 @@ async def test_a_bell_is_heard_by_every_store_that_listens(another: Open) -> Non
     await there.commit(turn(version=3, offset=3, frames=1, node="n2"))
     async with asyncio.timeout(5):
         bells = [await heard.get() for _ in range(4)]
-    expected = [Bell("ana", 2, "n1"), Bell("ana", 3, "n2")]
+    expected = [Bell("ana", 2, "n1", "e1"), Bell("ana", 3, "n2", "e1")]
     assert [bell for name, bell in bells if name == "here"] == expected
     assert [bell for name, bell in bells if name == "there"] == expected
     assert heard.empty()
@@ -397,6 +397,15 @@ async def test_the_log_of_all_users_is_read_to_its_end(another: Open) -> None:
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_holds_somebody_is_among_the_processes(any_store: Store) -> None:
+    await any_store.enlist("n1", "ana")
+    assert await any_store.nodes() == {"n1": 0}
+    assert not await any_store.heartbeat("n1", NOW)
+    await any_store.enlist("n1", "ben")
+    assert await any_store.nodes() == {"n1": NOW}
+    assert await any_store.heartbeat("n2", NOW)
 
 
 async def test_processes_and_whom_they_hold(any_store: Store) -> None:

@@ -159,7 +159,7 @@ async def test_rubbish_on_the_bell_is_passed_over(store: RedisStore, valkey: Emb
         assert tell(valkey, "SPUBLISH", BUCKET_KEYS[bucket_of("ana")].bell, rubbish) == b":1\r\n"
     await store.commit(turn(version=1, offset=1, frames=1))
     async with asyncio.timeout(5):
-        assert await heard.get() == Bell("ana", 1, "n1")
+        assert await heard.get() == Bell("ana", 1, "n1", "e1")
 
 
 async def test_an_outbox_whose_state_was_lost_does_not_come_back(store: RedisStore, valkey: Embedded) -> None:
@@ -254,7 +254,7 @@ async def test_a_pause_that_ends_a_little_early_is_not_the_last(own: Embedded, m
     finally:
         os.kill(own.pid, signal.SIGCONT)
     async with asyncio.timeout(2.5):
-        while not store._pipeline.is_open:  # noqa: ASYNC110 - nobody asks for anything
+        while not store._masters.servers[0].is_open:  # noqa: ASYNC110 - nobody asks for anything
             await asyncio.sleep(0.01)
     await store.close()
 
@@ -299,7 +299,7 @@ async def test_bells_ring_again_after_the_connection_was_lost(own: Embedded) -> 
     await store.ping()
     await other.commit(turn(version=1, offset=1, frames=1))
     async with asyncio.timeout(2):
-        assert await heard.get() == Bell("ana", 1, "n1")
+        assert await heard.get() == Bell("ana", 1, "n1", "e1")
     await store.close()
     await other.close()
 

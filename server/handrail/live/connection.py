@@ -140,7 +140,7 @@ class Connection:
     def offer(self, epoch: str, frames: Iterable[Frame], head: int) -> None:
         """A commit happened in this process and the user's messages now reach up to `head`."""
         if not self.greeted or self.stale or self.lost:
-            self.stale = True
+            self.stale = self.stale or self.cursor < head
         elif epoch != self.epoch:
             self.lost = True
         else:

@@ -38,14 +38,16 @@ _prompt = msgspec.json.Decoder(frames.Prompt)
 
 
 class _Audience:
-    """The connections of one user; `head` is the newest offset heard of, `lineage` the history it belongs to."""
+    """The connections of one user; `head` is the newest offset heard of, `epoch` the one a commit was last heard of in
+    since the state was read, `lineage` the history they belong to."""
 
-    __slots__ = ("connections", "doubtful", "head", "lineage", "reading")
+    __slots__ = ("connections", "doubtful", "epoch", "head", "lineage", "reading")
 
     def __init__(self, lineage: str) -> None:
         self.lineage = lineage
         self.connections: list[Connection] = []
         self.head = 0
+        self.epoch = ""
         self.doubtful = False
         self.reading: asyncio.Task[None] | None = None
 
@@ -109,14 +111,21 @@ class Hub:
         audience = self._audiences.get(commit.user)
         if audience is None:
             return
-        audience.head = commit.state.offset
+        audience.head, audience.epoch = commit.state.offset, commit.state.epoch
         for connection in audience.connections:
             connection.offer(commit.state.epoch, commit.frames, commit.state.offset)
         self._catch_up(commit.user, audience)
 
     def greeted(self, connection: Connection) -> None:
         """A connection was greeted: bring it what happened meanwhile."""
-        self._catch_up(connection.user, self._audiences.get(connection.user))
+        audience = self._audiences.get(connection.user)
+        if audience is not None:
+            self._compare(connection, audience)
+            self._catch_up(connection.user, audience)
+
+    def _compare(self, connection: Connection, audience: _Audience) -> None:
+        """An offset of another epoch is none of the connection's."""
+        connection.lost = connection.lost or (connection.greeted and audience.epoch not in ("", connection.epoch))
 
     def writing(self, connection: Connection) -> None:
         self._writing.add(connection)
@@ -129,11 +138,15 @@ class Hub:
     def _hear(self, bell: Bell) -> None:
         audience = self._audiences.get(bell.user)
         # A commit of this process is told by the runner, also when its reply was lost.
-        if audience is None or bell.node == self._runner.node or bell.offset <= audience.head:
+        if audience is None or bell.node == self._runner.node:
             return
-        audience.head = bell.offset
+        audience.epoch = bell.epoch
         for connection in audience.connections:
-            connection.stale = connection.stale or connection.cursor < bell.offset
+            self._compare(connection, audience)
+        if bell.offset > audience.head:
+            audience.head = bell.offset
+            for connection in audience.connections:
+                connection.stale = connection.stale or connection.cursor < bell.offset
         self._catch_up(bell.user, audience)
 
     def _reconnected(self) -> None:
@@ -190,6 +203,7 @@ class Hub:
             connection.stale = connection.cursor < audience.head or (len(found) == PAGE and connection.cursor == last)
 
     async def _greet_again(self, user: str, audience: _Audience, lost: Iterable[Connection]) -> None:
+        audience.epoch = ""
         state = await self._runner.current(user)
         audience.head = state.offset
         for connection in lost:
@@ -200,6 +214,7 @@ class Hub:
             self._counts.add("epoch_changes" if connection.epoch != state.epoch else "snapshots_again")
             connection.greet(self.welcome(connection, state), state.epoch, state.offset)
             connection.stale = True  # something may have been committed while the state was read
+            self._compare(connection, audience)
             if connection.id not in state.connections and connection.on_forgotten is not None:
                 connection.on_forgotten()
 
@@ -274,11 +289,11 @@ class Hub:
         greeted = [connection for connection in audience.connections if connection.greeted]
         cursor = min((connection.cursor for connection in greeted), default=0)
         try:
-            await self._compare(user, audience, greeted, cursor)
+            await self._look(user, audience, greeted, cursor)
         except CorruptState as fault:
             await self._give_up(user, audience, fault)
 
-    async def _compare(self, user: str, audience: _Audience, greeted: list[Connection], cursor: int) -> None:
+    async def _look(self, user: str, audience: _Audience, greeted: list[Connection], cursor: int) -> None:
         found = await self._store.outbox(user, max(cursor - 1, 0), 2)
         newest = found[-1][0] if found else 0
         if cursor and (not found or found[0][0] != cursor):

@@ -69,14 +69,18 @@ class Presence:
     async def beat(self) -> None:
         """One round. Raises StoreDown."""
         alive = await self._store.nodes()
-        if self._beaten and self._node not in alive:
-            log.warning("others took this process for dead; its clients are asked to connect again")
-            self._recall()
-        await self._store.heartbeat(self._node, self._runner.clock())
-        self._beaten = True
+        await self._show_life(forgotten=not alive.get(self._node))  # 0: and it has let somebody in since
         await self._settle_debts()
         for node in self._silent(alive):
             await self._bury(node)
+
+    async def _show_life(self, *, forgotten: bool = False) -> None:
+        """Write the heartbeat; the answer tells, too, whether others have taken this process for dead."""
+        added = await self._store.heartbeat(self._node, self._runner.clock())
+        if self._beaten and (added or forgotten):
+            log.warning("others took this process for dead; its clients are asked to connect again")
+            self._recall()
+        self._beaten = True
 
     async def leave(self) -> None:
         """This process stops: it holds nothing any more."""
@@ -110,7 +114,7 @@ class Presence:
         log.warning("a process is gone; its connections are dropped", node=node, users=len(users))
         for start in range(0, len(users), CHUNK):
             await asyncio.gather(*(self._drop(node, user) for user in users[start : start + CHUNK]))
-            await self._store.heartbeat(self._node, self._runner.clock())  # burying thousands takes longer than a beat
+            await self._show_life()  # burying thousands takes longer than a beat
         await self._store.forget_node(node)
         self._changed.pop(node, None)
 

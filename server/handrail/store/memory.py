@@ -86,7 +86,7 @@ class MemoryStore:
                 shelf.hidden[job.id] = job.due
         self._write_log(user, commit)
         if commit.frames:
-            self._ring(Bell(user, state.offset, commit.node))
+            self._ring(Bell(user, state.offset, commit.node, state.epoch))
         return True
 
     def _remember(self, user: str, commit: Commit) -> None:
@@ -140,13 +140,16 @@ class MemoryStore:
             self.shelf.jobs[job.id] = msgspec.structs.replace(job, attempt=job.attempt + 1, due=due)
             self.shelf.hidden[job.id] = due
 
-    async def heartbeat(self, node: str, now: int) -> None:
+    async def heartbeat(self, node: str, now: int) -> bool:
+        added = node not in self.shelf.alive
         self.shelf.alive[node] = now
+        return added
 
     async def nodes(self) -> dict[str, int]:
         return dict(self.shelf.alive)
 
     async def enlist(self, node: str, user: str) -> None:
+        self.shelf.alive.setdefault(node, 0)
         self.shelf.enlisted.setdefault(node, set()).add(user)
 
     async def delist(self, node: str, user: str) -> None:

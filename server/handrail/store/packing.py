@@ -26,7 +26,7 @@ def pack_commit(commit: Commit) -> tuple[tuple[bytes, ...], list[Any]]:
     base = write_base(commit.expected, commit.base)
     blob = write_head(Head(state.version, state.offset, commit.op)) + dump_state(state)
     alarm = b"" if commit.alarm is None else b"%d" % commit.alarm
-    bell = _pack(Bell(user, state.offset, commit.node)) if commit.frames else b""
+    bell = _pack(Bell(user, state.offset, commit.node, state.epoch)) if commit.frames else b""
     arguments: list[Any] = [base, blob, alarm, commit.now, user, bucket.bell, bell]
     arguments += (len(commit.frames), len(commit.seen), len(commit.jobs), len(commit.log))
     for frame in commit.frames:

@@ -51,11 +51,12 @@ class Commit(Struct, frozen=True, kw_only=True):
 
 
 class Bell(Struct, frozen=True, array_like=True):
-    """Another process committed messages up to `offset` for `user`."""
+    """Another process committed messages up to `offset` of `epoch` for `user`."""
 
     user: str
     offset: int
     node: str
+    epoch: str = ""  # processes of an older version do not say
 
 
 class Quarantined(Struct, frozen=True, kw_only=True):
@@ -115,14 +116,15 @@ class Store(Protocol):
     async def retry_job(self, job: Job, due: int) -> None:
         """Make the job due again at `due`, one attempt further."""
 
-    async def heartbeat(self, node: str, now: int) -> None:
-        """This process is alive."""
+    async def heartbeat(self, node: str, now: int) -> bool:
+        """This process is alive. True when it was not among `nodes` before."""
 
     async def nodes(self) -> dict[str, int]:
         """Processes and their last heartbeat."""
 
     async def enlist(self, node: str, user: str) -> None:
-        """Remember that `node` may hold connections of `user` (written before the connection's own commit)."""
+        """Remember that `node` may hold connections of `user` (written before the connection's own commit). A process
+        of which no heartbeat is known is from now on among `nodes`, with 0."""
 
     async def delist(self, node: str, user: str) -> None: ...
 

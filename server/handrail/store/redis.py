@@ -80,6 +80,7 @@ class RedisStore:
         self._bells.masters = self._masters
         self._nodes = Nodes(self._masters, deadline=deadline)
         self._pulse: asyncio.TimerHandle | None = None
+        self._listed: set[str] = set()  # processes that were among the nodes once
 
     @classmethod
     async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> Self:
@@ -189,14 +190,19 @@ class RedisStore:
 
     # --- processes ------------------------------------------------------------------------------------------------
 
-    async def heartbeat(self, node: str, now: int) -> None:
-        await self._ask(ALIVE, "ZADD", ALIVE, now, node)
+    async def heartbeat(self, node: str, now: int) -> bool:
+        added = bool(await self._ask(ALIVE, "ZADD", ALIVE, now, node))
+        self._listed.add(node)
+        return added
 
     async def nodes(self) -> dict[str, int]:
         listed = await self._ask(ALIVE, "ZRANGE", ALIVE, 0, -1, "WITHSCORES")
         return {node.decode("utf-8", "replace"): int(at) for node, at in listed if abs(at) < LARGEST}
 
     async def enlist(self, node: str, user: str) -> None:
+        if node not in self._listed:  # first: who holds somebody is looked at when silent
+            await self._ask(ALIVE, "ZADD", ALIVE, "NX", 0, node)
+            self._listed.add(node)
         key = enlisted_key(node, bucket_of(user))
         await self._ask(key, "SADD", key, user)
 
