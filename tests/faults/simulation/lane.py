@@ -37,6 +37,7 @@ def work(seed: int, stride: int, *, steps: int, runs: int, seconds: float) -> No
     from .world import World
 
     program = read_rules()
+    gc.freeze()  # what is there by now need not be looked through between runs
     tally: Counter[str] = Counter()
     news: dict[str, Any] = {"steps": 0, "runs": 0, "digests": {}, "slowest": 0}
     began = said = time.monotonic()
