@@ -32,7 +32,7 @@ class Rate(Struct, frozen=True):
 FREE = Rate()
 REFUSALS = Rate(5, 200)  # messages of one user that are answered with an error before the connection is closed
 OCTETS = 4_096  # bytes of a message in the long run
-OFFENCES = Rate(0.2, 20)  # failed authentications and connections closed for abuse, by address
+OFFENCES = 20  # failed authentications and connections closed for abuse that an address has to spare
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -59,12 +59,13 @@ def bounds_of(settings: Settings) -> Bounds:
         per_second = pick(chosen, usual)
         return Rate(per_second, per_second * seconds)
 
+    failures = pick(settings.address_failures, 12)
     messages = rate(settings.message_rate, 100)
     return Bounds(
         handshakes=rate(settings.handshake_rate, 500, seconds=1),
         address_handshakes=rate(settings.address_handshake_rate, 50, seconds=5),
         address_connections=pick(settings.address_connections, 1_000),
-        offences=OFFENCES if settings.guarded else FREE,
+        offences=Rate(failures / 60, OFFENCES if failures else 0),
         user_connections=settings.user_connections,
         user_messages=messages,
         messages=messages,

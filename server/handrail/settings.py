@@ -138,6 +138,9 @@ class Settings(BaseModel):
     address_connections: Count = Field(
         None, description="connections one address may have to a process; unset: 1000, none on loopback"
     )
+    address_failures: Count = Field(
+        None, description="failed authentications of one address in a minute; unset: 12, none on loopback"
+    )
     user_connections: int = Field(100, ge=0, description="connections one user may have; 0 sets no bound")
     message_rate: Count = Field(
         None, description="messages a second of one user or connection; unset: 100, none on loopback"

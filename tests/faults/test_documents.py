@@ -196,6 +196,7 @@ async def test_hostile_frames_end_no_connection(serve: Serve, quiet: list[Any]) 
 async def test_hostile_bodies_get_a_problem(serve: Serve, quiet: list[Any]) -> None:
     client = await serve()
     statuses: dict[int, int] = {}
+    cut = 0
     asked = [
         (where, name, path, filled(pattern, value).encode("utf-8", "surrogatepass"))
         for where, (path, pattern) in BODIES.items()
@@ -204,12 +205,18 @@ async def test_hostile_bodies_get_a_problem(serve: Serve, quiet: list[Any]) -> N
     ]
     asked += [("body", repr(body[:9]), "/v1/track", body) for body in STRANGE]
     for where, name, path, body in asked:
-        answer = await client.post(path, content=body)
+        try:
+            answer = await client.post(path, content=body)
+        except httpx2.TransportError:  # a body so long that the server would not hear the end of it
+            assert len(body) > 1_000_000, (where, name)
+            cut += 1
+            continue
         statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
         assert answer.status_code in (200, 400, 413), (where, name, answer.status_code)
         assert answer.status_code == 200 or answer.headers["content-type"] == "application/problem+json"
         assert len(answer.content) < 5_000 or where == "item"
-    print(json.dumps({"fault": "F51", "part": "bodies", **{str(status): count for status, count in statuses.items()}}))
+    counted = {str(status): count for status, count in statuses.items()}
+    print(json.dumps({"fault": "F51", "part": "bodies", "cut": cut, **counted}))
     assert (await client.post("/v1/track", json={"userId": "ann", "event": "looked"})).status_code == 200
 
 
@@ -222,5 +229,5 @@ async def test_hostile_queries_get_a_problem_or_a_snapshot(serve: Serve, quiet: 
             address = f"/updates/sse?{user}{name}={quote(value, errors='surrogatepass')}"
             async with client.stream("GET", httpx2.URL(client.base_url.join(address))) as answer:
                 statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-                assert answer.status_code in (200, 400, 401), (name, value[:40])
+                assert answer.status_code in (200, 400, 401, 431), (name, value[:40])
     print(json.dumps({"fault": "F51", "part": "queries", **{str(status): count for status, count in statuses.items()}}))

@@ -11,6 +11,7 @@ from raw import UPGRADE, Header, ask
 from servers import Serve
 
 KEYS: dict[str, Any] = {
+    "address_failures": 0,
     "admin_key": "admin",
     "write_key": "w",
     "client_secret": SECRET,

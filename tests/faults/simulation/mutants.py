@@ -71,7 +71,11 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         ),
     ),
     "conflict-ignored": (
-        Patch(RUNNER, "            self._states.drop(user)\n            return False", "            return True"),
+        Patch(
+            RUNNER,
+            '            self._states.drop(user)\n            self.counts.add("conflicts")\n            return False',
+            "            return True",
+        ),
     ),
     "loss-unnoticed": (
         Patch(RUNNER, "        if state.lineage == lineage:\n            return state", "        return state"),
@@ -136,7 +140,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
             "        if audience is None:\n            return\n",
         ),
     ),
-    "new-epoch-unannounced": (Patch(HUB, "        if audience.lineage != lineage:", "        if False:"),),
+    "new-epoch-unannounced": (Patch(HUB, "        if lineage and audience.lineage != lineage:", "        if False:"),),
     # --- deciding ---
     "once-uncounted": (
         Patch("core.arbiter", "turn.state.fired[trigger.name] = remember(times, turn.now, trigger.remembered)", "pass"),

@@ -120,7 +120,7 @@ class Network:
         if b"SUBSCRIBE" in data:
             link.listens = True
         self.tally["scripts told again"] += reply.startswith(b"-NOSCRIPT")
-        if b"EVALSHA" in data:
+        if b"EVAL" in data:
             self.carried_out(link.process, data)
             self._ring(link)
         return reply
