@@ -309,6 +309,25 @@ async def test_a_visitor_who_became_a_user_keeps_the_epoch_their_user_knows(desk
     assert (after.epoch, after.lineage) == (before.epoch, "another")
 
 
+async def test_the_epoch_of_a_first_commit_that_was_lost_does_not_come_again() -> None:
+    """It was written and told by a bell before the data were gone, so some page may stand at an offset of it."""
+
+    class Wiped(Watched):
+        async def commit(self, commit: Commit) -> bool:
+            done = await super().commit(commit)
+            if len(self.commits) == 1 and self.shelf.lineage != "another":
+                self.shelf.states.clear()
+                self.shelf.lineage = "another"
+                raise StoreDown
+            return done
+
+    store = Wiped()
+    await Desk(store).track("greeted", "e1")
+    first, second = (commit.state for commit in store.commits)
+    assert (first.offset, second.offset, second.lineage) == (1, 1, "another")
+    assert first.epoch != second.epoch
+
+
 class Hung(MemoryStore):
     """A store that does not answer: each call fails after a second, as a hung server's does."""
 

@@ -260,8 +260,10 @@ class Runner:
 
     async def _decided(self, user: str, batch: list[_Waiting], turn: _Turn | None) -> _Turn:
         """The turn as decided already, where it can still be written, else decided now."""
-        if turn is not None and turn.base.lineage == self.store.lineage(user):
-            return turn
+        if turn is not None:
+            if turn.base.lineage == self.store.lineage(user):
+                return turn
+            self._states.drop(user)  # it may have been written, told by a bell and lost: its epoch must not come again
         events = [entry.event for entry in batch]
         recalled = self.recall(user)
         turn = self._decide(self._renew(recalled or await self.read(user)), events, more=bool(self._waiting[user]))
