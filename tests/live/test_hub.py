@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.client import ClientConnection
 
 from handrail.core.events import Track
 from handrail.core.frames import Prompt, encode
 from handrail.live.hub import CHECK_EVERY, expired
-from handrail.store import Embedded, MemoryStore
+from handrail.store import Commit, Embedded, MemoryStore
 from handrail.store.embedded import ask
 from nodes import Clock, Node, Start, eventually, greet, hear, run_node, say, until
 
@@ -45,14 +46,29 @@ async def test_a_lost_bell_is_made_up_for_within_a_few_ticks(start: Start) -> No
 async def test_a_single_process_does_not_compare_positions(node: Node) -> None:
     await node.live.presence.beat()
     asked: list[Any] = []
-    outbox = node.store.outbox
-    node.store.outbox = lambda *given: asked.append(given) or outbox(*given)  # type: ignore[method-assign, func-returns-value]
+    position = node.store.position
+    node.store.position = lambda *given: asked.append(given) or position(*given)  # type: ignore[method-assign, func-returns-value]
     async with node.dial() as client:
         await greet(client, "ada")
         await node.runner.drain()
         for _ in range(CHECK_EVERY):
             await node.live.hub.tick()
     assert asked == []
+
+
+async def test_an_epoch_that_changed_unheard_is_noticed_though_the_offset_is_the_same(start: Start) -> None:
+    a, b = await start("t-a"), await start("t-b")
+    async with a.dial() as client:
+        first = await greet(client, "ada")
+        await a.runner.drain()
+        state = await b.store.load("ada")
+        assert state is not None
+        other = replace(state, version=state.version + 1, epoch="another")
+        await b.store.commit(Commit(state=other, expected=state.version, base=state.op, op="0" * 15 + "1"))
+        a.live.hub._check_all = True
+        await a.live.hub.tick()
+        again = await hear(client, "welcome")
+        assert (again["epoch"], again["offset"], again["recovered"]) == ("another", first["offset"], False)
 
 
 async def test_after_reconnecting_to_the_store_positions_are_compared(start: Start, valkey: Embedded) -> None:

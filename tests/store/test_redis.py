@@ -21,7 +21,7 @@ from handrail.store.heads import Head, write_head
 from handrail.store.keys import BUCKET_KEYS, bucket_of, user_keys
 from handrail.store.pipeline import pack
 
-HEAD = write_head(Head(1, 0, ""))
+HEAD = write_head(Head(1, 0, "", ""))
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ class Hub:
                 return
 
     async def _check(self, user: str) -> None:
-        """Ask for the message at the cursor and the one after it: the first tells that the epoch still holds."""
+        """Compare the store's position with those of the user's connections."""
         audience = self._audiences.get(user)
         if audience is None or audience.reading is not None:
             return
@@ -286,23 +286,16 @@ class Hub:
             audience.doubtful = False
             self._catch_up(user, audience)
             return
-        greeted = [connection for connection in audience.connections if connection.greeted]
-        cursor = min((connection.cursor for connection in greeted), default=0)
         try:
-            await self._look(user, audience, greeted, cursor)
+            position = await self._store.position(user)
         except CorruptState as fault:
             await self._give_up(user, audience, fault)
-
-    async def _look(self, user: str, audience: _Audience, greeted: list[Connection], cursor: int) -> None:
-        found = await self._store.outbox(user, max(cursor - 1, 0), 2)
-        newest = found[-1][0] if found else 0
-        if cursor and (not found or found[0][0] != cursor):
-            state = await self._runner.read(user)
-            newest = state.offset
-            for connection in greeted:
-                connection.lost = connection.lost or connection.epoch != state.epoch
-        for connection in greeted:
-            connection.stale = connection.stale or connection.cursor < newest
+            return
+        epoch, newest = position or ("", 0)  # nothing is stored: it was lost
+        for connection in audience.connections:
+            if connection.greeted:
+                connection.lost = connection.lost or connection.epoch != epoch
+                connection.stale = connection.stale or connection.cursor < newest
         audience.doubtful = False
         self._catch_up(user, audience)
 

@@ -3,7 +3,7 @@
 -- KEYS: state outbox seen timers hooks hookdata log
 -- ARGV: expected  state  alarm  now  user  channel  bell  #frames #seen #jobs #lines, then flat
 --       frames: offset json;  seen: at id;  jobs: due id payload;  lines: json
--- The state begins with its head (see heads.py): stamp, version, offset, and the op that wrote it, HEAD characters.
+-- The state begins with its head (see heads.py): stamp, version, offset, the op that wrote it, epoch; HEAD characters.
 -- `expected` is the version and the op that this commit builds on, so nothing passes for it that is not that commit.
 -- Returns 1; 2 when this very commit had been written before; 0 when what is stored is not what was expected.
 local state, outbox, seen, timers, hooks, hookdata, log = unpack(KEYS)
@@ -17,7 +17,7 @@ end
 
 if #KEYS ~= 7 then return refuse('commit takes 7 keys') end
 local head = call('GETRANGE', state, 0, HEAD - 1)
-local version, offset, op = string.sub(head, 5, 20), string.sub(head, 21, 36), string.sub(head, 37, HEAD)
+local version, offset, op = string.sub(head, 5, 20), string.sub(head, 21, 36), string.sub(head, 37, 52)
 if head == '' then version, offset, op = NONE, NONE, NONE end
 if op ~= NONE and head == string.sub(ARGV[2], 1, HEAD) then
   call('SET', state, ARGV[2]) -- the same once more: what waits for replicas waits for writes of its own connection

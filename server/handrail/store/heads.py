@@ -1,7 +1,7 @@
 """The head of a stored state, which commit.lua reads: fixed in width, in front of the msgpack.
 
-`hr1:` (the layout's stamp), version and offset in 16 digits each, and the op of the commit that wrote it in 16
-characters, zeros where it had none. Code that does not know a stamp must not touch the state.
+`hr1:` (the layout's stamp), version and offset in 16 digits each, the op of the commit that wrote it in 16 characters,
+zeros where it had none, and the epoch in 16. Code that does not know a stamp must not touch the state.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 STAMP = b"hr1:"
-LENGTH = 52
+LENGTH = 68
 NO_OP = b"0" * 16
 
 
@@ -17,10 +17,12 @@ class Head(NamedTuple):
     version: int
     offset: int
     op: str
+    epoch: str
 
 
 def write_head(head: Head) -> bytes:
-    return b"%b%016d%016d%b" % (STAMP, head.version, head.offset, write_op(head.op))
+    epoch = head.epoch.encode()[:16].ljust(16)
+    return b"%b%016d%016d%b%b" % (STAMP, head.version, head.offset, write_op(head.op), epoch)
 
 
 def write_base(version: int, op: str) -> bytes:
@@ -38,5 +40,5 @@ def read_head(blob: bytes) -> Head:
     """Raises ValueError when the bytes do not begin with a head of this layout."""
     if blob[:4] != STAMP:
         raise ValueError(f"it is not stamped {STAMP.decode()} as this version of Handrail stamps states")
-    op = blob[36:LENGTH]
-    return Head(int(blob[4:20]), int(blob[20:36]), "" if op == NO_OP else op.decode())
+    op, epoch = blob[36:52], blob[52:LENGTH].decode().rstrip()
+    return Head(int(blob[4:20]), int(blob[20:36]), "" if op == NO_OP else op.decode(), epoch)

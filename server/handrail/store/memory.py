@@ -65,8 +65,8 @@ class MemoryStore:
     async def commit(self, commit: Commit) -> bool:
         state, user, shelf = commit.state, commit.state.user, self.shelf
         assert state.version > commit.expected, "a commit makes a newer version"
-        stored, _ = shelf.states.get(user, (Head(0, 0, ""), b""))
-        head, offset = Head(state.version, state.offset, commit.op), stored.offset
+        stored, _ = shelf.states.get(user, (Head(0, 0, "", ""), b""))
+        head, offset = Head(state.version, state.offset, commit.op, state.epoch), stored.offset
         if head.op and head == stored:
             return True  # this very commit had been written
         if (stored.version, stored.op) != (commit.expected, commit.base):
@@ -111,6 +111,12 @@ class MemoryStore:
             if store._listened[bucket_of(bell.user)] > 0:
                 for hear in store._hearers:
                     loop.call_soon(hear, bell)
+
+    async def position(self, user: str) -> tuple[str, int] | None:
+        if user not in self.shelf.states:
+            return None
+        head, _ = self.shelf.states[user]
+        return head.epoch, head.offset
 
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         return [entry for entry in self.shelf.outboxes.get(user, []) if entry[0] > after][:limit]

@@ -24,7 +24,7 @@ def pack_commit(commit: Commit) -> tuple[tuple[bytes, ...], list[Any]]:
     keys = user_keys(user)
     bucket = BUCKET_KEYS[keys.bucket]
     base = write_base(commit.expected, commit.base)
-    blob = write_head(Head(state.version, state.offset, commit.op)) + dump_state(state)
+    blob = write_head(Head(state.version, state.offset, commit.op, state.epoch)) + dump_state(state)
     alarm = b"" if commit.alarm is None else b"%d" % commit.alarm
     bell = _pack(Bell(user, state.offset, commit.node, state.epoch)) if commit.frames else b""
     arguments: list[Any] = [base, blob, alarm, commit.now, user, bucket.bell, bell]
@@ -54,6 +54,15 @@ def read_state(user: str, blob: bytes, seen: Iterable[tuple[bytes, float]]) -> S
         raise CorruptState(f"{key!r} begins with another version than its state has")
     state.op = head.op
     return state
+
+
+def read_position(user: str, head: bytes) -> tuple[str, int]:
+    """The epoch and newest offset that a state's head tells. Raises CorruptState."""
+    try:
+        found = read_head(head)
+    except ValueError as error:
+        raise CorruptState(f"{user_keys(user).state!r} does not hold the state of a user ({error})") from error
+    return found.epoch, found.offset
 
 
 def pack_job(job: Job) -> bytes:

@@ -101,6 +101,9 @@ class Store(Protocol):
         the write may or may not have happened. The same commit sent again says so: True, written once, if it had
         happened and nobody has written since; else a reload tells (the event ids are in `seen` if it did)."""
 
+    async def position(self, user: str) -> tuple[str, int] | None:
+        """The user's epoch and newest offset, or None where nothing is stored. Raises StoreDown or CorruptState."""
+
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         """Numbered messages with offset > `after`, in order, as far as they are still kept."""
 

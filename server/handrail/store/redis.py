@@ -15,6 +15,7 @@ from handrail.core.state import State
 from handrail.counts import Counts
 from handrail.store import journal
 from handrail.store.bells import Bells
+from handrail.store.heads import LENGTH
 from handrail.store.keys import (
     ALIVE,
     BUCKET_COUNT,
@@ -30,7 +31,7 @@ from handrail.store.keys import (
 from handrail.store.lineage import Lineages
 from handrail.store.masters import COMMON, Masters
 from handrail.store.nodes import Nodes, Send
-from handrail.store.packing import pack_commit, pack_job, read_job, read_state
+from handrail.store.packing import pack_commit, pack_job, read_job, read_position, read_state
 from handrail.store.parsing import LARGEST, parse_due, parse_messages
 from handrail.store.pipeline import Pipeline, pack
 from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, Quarantined, StoreDown, StoreUnusable
@@ -121,6 +122,11 @@ class RedisStore:
     @property
     def confirms(self) -> bool:
         return self._ack == "replicated"
+
+    async def position(self, user: str) -> tuple[str, int] | None:
+        key = user_keys(user).state
+        head = await self._ask(key, "GETRANGE", key, 0, LENGTH - 1)
+        return read_position(user, head) if head else None
 
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         key = user_keys(user).outbox
