@@ -128,8 +128,8 @@ async def trace_lineage(ask: Ask, key: bytes) -> Lineage:
     if facts.get("role") != "master":
         raise StoreDown("it is a replica, which takes no writes")
     replicas, durable = int(facts.get("connected_slaves", 0)), await _is_durable(ask)
-    await ask(("SET", key, token_hex(4), "NX"))
-    marker = bytes(await ask(("GET", key))).decode("ascii", "replace")
+    fresh = token_hex(4).encode()
+    marker = bytes(await ask(("SET", key, fresh, "NX", "GET")) or fresh).decode("ascii", "replace")
     begun, _, server = marker.partition(".")
     present = facts["master_replid"][:8]
     alone = not replicas and facts.get("master_replid2", NEVER_PROMOTED) == NEVER_PROMOTED

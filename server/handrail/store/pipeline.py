@@ -368,6 +368,9 @@ class Pipeline:
                 raise
         except (OSError, TimeoutError, StoreDown, hiredis.HiredisError) as error:
             self._failed(wire, f"{self.address.shown} cannot be reached ({str(error) or 'no answer'})")
+        except BaseException:  # a bug of ours: it is told, and must not be the last try
+            self._failed(wire, f"{self.address.shown} could not be greeted")
+            raise
         else:
             if wire.is_alive:
                 self._open(wire)

@@ -324,8 +324,8 @@ class RedisStore:
         self._masters.shut()
 
     async def _examine(self) -> None:
-        await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX")
-        count = await self._ask(BUCKET_COUNT, "GET", BUCKET_COUNT)
+        before = await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX", "GET")
+        count = before or b"%d" % BUCKETS
         if count != b"%d" % BUCKETS:
             shown = self._masters.owner(COMMON).address.shown
             raise StoreUnusable(
