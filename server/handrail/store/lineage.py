@@ -129,7 +129,10 @@ async def trace_lineage(ask: Ask, key: bytes) -> Lineage:
         raise StoreDown("it is a replica, which takes no writes")
     replicas, durable = int(facts.get("connected_slaves", 0)), await _is_durable(ask)
     await ask(("SET", key, token_hex(4), "NX"))
-    marker = bytes(await ask(("GET", key))).decode("ascii", "replace")
+    written = await ask(("GET", key))
+    if written is None:
+        raise StoreDown("it is being emptied")
+    marker = bytes(written).decode("ascii", "replace")
     begun, _, server = marker.partition(".")
     present = facts["master_replid"][:8]
     alone = not replicas and facts.get("master_replid2", NEVER_PROMOTED) == NEVER_PROMOTED

@@ -320,6 +320,8 @@ class RedisStore:
     async def _examine(self) -> None:
         await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX")
         count = await self._ask(BUCKET_COUNT, "GET", BUCKET_COUNT)
+        if count is None:
+            raise StoreDown(f"{self._masters.owner(COMMON).address.shown} is being emptied")
         if count != b"%d" % BUCKETS:
             shown = self._masters.owner(COMMON).address.shown
             raise StoreUnusable(
