@@ -247,7 +247,8 @@ async def test_a_prompt_that_is_none_is_an_end_that_is_told(start: Start, more: 
         await node.runner.drain()
         [connection] = node.live.hub.connections()
         whole = encode(Prompt(offset=1, id="p", message="help", kind="modal", title="", body="", trigger="t"))
-        forged = whole.replace(b',"expires_at":null', b"")[:-1] + more + b"}" if more else b'{"type":"prompt","offset":1}'
+        less = whole.replace(b',"expires_at":null', b"")[:-1]
+        forged = less + more + b"}" if more else b'{"type":"prompt","offset":1}'
         key = user_keys("ada").outbox
         await node.store._ask(key, "XADD", key, "1-0", "m", forged)  # type: ignore[attr-defined]
         connection.stale = True

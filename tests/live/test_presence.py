@@ -203,7 +203,11 @@ class Unlisted(MemoryStore):
 
 
 async def test_a_dead_process_whose_users_cannot_be_read_holds_up_no_other(shelf: Shelf) -> None:
-    broken, dead, alive = Process(shelf, "t-broken"), Process(shelf, "t-dead"), Process(shelf, "t-alive", Unlisted(shelf))
+    broken, dead, alive = (
+        Process(shelf, "t-broken"),
+        Process(shelf, "t-dead"),
+        Process(shelf, "t-alive", Unlisted(shelf)),
+    )
     await broken.presence.beat()
     await dead.presence.beat()
     await dead.connect("ada")

@@ -161,11 +161,11 @@ class Emptier:
 
     @asynccontextmanager
     async def listening(self, at: Path) -> AsyncIterator[str]:
-        async with asyncio.TaskGroup() as group:
-            async with await asyncio.start_unix_server(
-                lambda reader, writer: group.create_task(self._serve(reader, writer)), at
-            ):
-                yield f"unix://{at}"
+        async with (
+            asyncio.TaskGroup() as group,
+            await asyncio.start_unix_server(lambda reader, writer: group.create_task(self._serve(reader, writer)), at),
+        ):
+            yield f"unix://{at}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner, outer = await asyncio.open_unix_connection(self.path)
