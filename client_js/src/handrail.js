@@ -64,7 +64,8 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
       close: () => finish('The connection was closed.'),
     };
     const renderer = render ? new Renderer(act) : null;
-    const sender = { user: () => user ?? subject(held), connection: () => state.connection, writeKey };
+    const place = { connection: () => state.connection, epoch: () => state.epoch };
+    const sender = { user: () => user ?? subject(held), ...place, writeKey };
     const dials = { webSocket: dialWebSocket, eventStream: eventStream(sender) };
     const renewable = typeof token === 'function';
     const connection = new Connection(base, dials, { hello, frame, lost, over, renewable });
@@ -89,7 +90,7 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
         queue.recall(Date.now(), state.connection === before.connection); // the server may have lost the latest of it
       }
       if (received.type === 'welcome') welcomed();
-      else if (received.type === 'ack') queue.acknowledge(received.up_to, Date.now());
+      else if (received.type === 'ack') queue.acknowledge(received.up_to, Date.now(), connection.onStream);
       else if (received.type === 'error') refused(received);
       if (received.type === 'welcome' || received.type === 'renewed') renewLater(received.token_expires_in);
       for (const event of reduced.events) raise(event);

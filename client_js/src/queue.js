@@ -65,10 +65,12 @@ export class Queue {
    * The server has the message with this id, and all before it.
    * @param {string} id
    * @param {number} now
+   * @param {boolean} alone it says nothing of those before, as the answer to a post does not
    */
-  acknowledge(id, now) {
+  acknowledge(id, now, alone = false) {
     const index = this.#entries.findIndex((entry) => entry.message.id === id);
-    const before = this.#entries.splice(0, index + 1);
+    if (index < 0) return;
+    const before = this.#entries.splice(alone ? index : 0, alone ? 1 : index + 1);
     this.#entries.unshift(...before.filter((entry) => entry.held && entry.message.id !== id));
     for (const entry of before) {
       if (entry.held && entry.message.id !== id) continue;

@@ -10,7 +10,7 @@ import { backoff, retryAfter, welcomeBack } from './backoff.js';
 
 /**
  * A transport whose posts carry what the ingest endpoints need to know of the sender.
- * @param {{user: () => string | undefined, connection: () => string, writeKey?: string}} sender
+ * @param {{user: () => string | undefined, connection: () => string, epoch: () => string, writeKey?: string}} sender
  * @returns {import('./websocket.js').Dial}
  */
 export function eventStream(sender) {
@@ -107,7 +107,7 @@ export function parser(emit) {
 /**
  * Posts messages one after the other, each until it is taken or refused.
  * @param {string} base
- * @param {{user: () => string | undefined, connection: () => string, writeKey?: string}} sender
+ * @param {{user: () => string | undefined, connection: () => string, epoch: () => string, writeKey?: string}} sender
  * @param {import('./wire.js').Hello} hello
  * @param {AbortSignal} signal
  * @param {(frame: import('./wire.js').ServerFrame) => void} emit
@@ -121,6 +121,7 @@ function poster(base, sender, hello, signal, emit) {
     const { path, ...body } = request(message);
     const who = { userId: sender.user(), anonymousId: hello.anonymous_id, writeKey: sender.writeKey };
     for (let attempt = 0; !signal.aborted; attempt++) {
+      const epoch = sender.epoch();
       const answer = await fetch(new URL(path, base), {
         method: 'POST',
         body: JSON.stringify({ ...who, ...body, sentAt: new Date().toISOString() }),
@@ -128,9 +129,11 @@ function poster(base, sender, hello, signal, emit) {
         keepalive: true,
         signal,
       }).catch(() => null);
-      if (answer?.ok) return accepted(message);
+      if (answer?.ok) return accepted(message, epoch);
       if (answer?.status === 401 && hello.token) return; // its token is over, so the stream ends, and the next sends it
-      if (answer && answer.status < 500 && answer.status !== 429) return refused(message, await answer.text());
+      if (answer && answer.status < 500 && answer.status !== 429) {
+        return refused(message, await answer.text().catch(() => '')); // cut off, it is a refusal all the same
+      }
       await new Promise((resolve) => setTimeout(resolve, retryAfter(answer) ?? backoff(attempt, Math.random())));
     }
   }
@@ -153,9 +156,13 @@ function poster(base, sender, hello, signal, emit) {
     }
   }
 
-  /** @param {ClientFrame} message */
-  function accepted(message) {
-    if ('id' in message && !signal.aborted) emit({ type: 'ack', up_to: message.id });
+  /**
+   * What was taken in another epoch may be lost since; the welcome of this one had it sent again.
+   * @param {ClientFrame} message
+   * @param {string} epoch when it left
+   */
+  function accepted(message, epoch) {
+    if ('id' in message && !signal.aborted && epoch === sender.epoch()) emit({ type: 'ack', up_to: message.id });
   }
 
   /**

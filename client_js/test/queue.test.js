@@ -13,6 +13,14 @@ test('an ack settles the event it names and all before it', async () => {
   assert.deepEqual(queue.unacknowledged(0).map((message) => message.id), ['c']);
 });
 
+test('an ack that stands alone settles nothing before it', async () => {
+  const queue = new Queue();
+  const kept = ['a', 'b', 'c'].map((id) => queue.add(event(id), 0));
+  queue.acknowledge('b', 0, true);
+  await kept[1];
+  assert.deepEqual(queue.unacknowledged(0).map((message) => message.id), ['a', 'c']);
+});
+
 test('an ack of something unknown settles nothing', () => {
   const queue = new Queue();
   queue.add(event('a'), 0);

@@ -1,7 +1,42 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 
-import { parser } from '../src/sse.js';
+import { eventStream, parser } from '../src/sse.js';
+
+const { fetch } = globalThis;
+afterEach(() => {
+  globalThis.fetch = fetch;
+});
+
+/** Posts events with these ids over a stream, each answered by `answer`; the frames that come of it. */
+async function posted(ids, answer, sender = {}) {
+  const frames = [];
+  let left = ids.length;
+  await new Promise((done) => {
+    globalThis.fetch = async (url, { body } = {}) => {
+      if (!String(url).includes('/v1/track')) return new Promise(() => {});
+      if (--left === 0) setTimeout(done, 10);
+      return answer(JSON.parse(body).messageId);
+    };
+    const asked = { user: () => 'ana', connection: () => 'c', epoch: () => 'e', ...sender };
+    const ear = { frame: (frame) => frames.push(frame), alive() {}, closed() {} };
+    const stream = eventStream(asked)('http://127.0.0.1/', { type: 'hello' }, ear);
+    for (const id of ids) stream.send({ type: 'track', id, name: 'looked', properties: {} });
+  });
+  return frames;
+}
+
+test('a refusal that is cut off holds up none of the posts behind it', async () => {
+  const cut = { status: 400, text: () => Promise.reject(new TypeError('cut off')) };
+  const frames = await posted(['a', 'b'], (id) => (id === 'a' ? cut : new Response()));
+  assert.deepEqual(frames.map((frame) => [frame.type, frame.id ?? frame.up_to]), [['error', 'a'], ['ack', 'b']]);
+});
+
+test('an answer to a post that left in another epoch stands for nothing', async () => {
+  let epoch = 'e1';
+  const frames = await posted(['a', 'b'], () => ((epoch = 'e2'), new Response()), { epoch: () => epoch });
+  assert.deepEqual(frames, [{ type: 'ack', up_to: 'b' }]);
+});
 
 /** Feeds text in pieces of every size; the events must not depend on where the network cut it. */
 function parse(text) {

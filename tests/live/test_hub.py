@@ -15,6 +15,7 @@ from handrail.core.frames import Prompt, encode
 from handrail.live.hub import CHECK_EVERY, expired
 from handrail.store import Commit, Embedded, MemoryStore
 from handrail.store.embedded import ask
+from handrail.store.keys import user_keys
 from nodes import Clock, Node, Start, eventually, greet, hear, run_node, say, until
 
 
@@ -252,3 +253,20 @@ def test_prompts_expire(until: str | None, over: bool) -> None:
     prompt = Prompt(offset=1, id="p", message="m", kind="modal", expires_at=until)
     assert expired(encode(prompt), Clock().now) is over
     assert not expired(b'{"type":"withdraw"}', Clock().now)
+
+
+@pytest.mark.parametrize("more", [b"", b',"expires_at":"soon"', b',"expires_at":7'])
+async def test_a_prompt_that_is_none_is_an_end_that_is_told(start: Start, more: bytes) -> None:
+    node = await start("t-a")
+    async with node.dial() as client:
+        await greet(client, "ada")
+        await node.runner.drain()
+        [connection] = node.live.hub.connections()
+        whole = encode(Prompt(offset=1, id="p", message="help", kind="modal", title="", body="", trigger="t"))
+        less = whole.replace(b',"expires_at":null', b"")[:-1]
+        forged = less + more + b"}" if more else b'{"type":"prompt","offset":1}'
+        key = user_keys("ada").outbox
+        await node.store._ask(key, "XADD", key, "1-0", "m", forged)  # type: ignore[attr-defined]
+        connection.stale = True
+        node.live.hub.greeted(connection)
+        assert (await hear(client, "error"))["code"] == "corrupt-state"

@@ -15,6 +15,7 @@ from handrail.core.events import Revoke
 from handrail.identity import Identity
 from handrail.live.connection import BAD_TOKEN
 from handrail.store import StoreDown
+from handrail.store.keys import user_keys
 from handrail.web.admin import revoke
 from nodes import Clock, Node, Start, eventually, hear, say, until
 from test_app import events
@@ -187,3 +188,19 @@ async def test_revoking_ends_connections_that_needed_no_token_but_lets_them_come
     async with node.dial() as client:
         await say(client, "hello", user_id="ada")
         assert (await hear(client))["type"] == "welcome"
+
+
+async def test_a_state_that_cannot_be_read_hides_no_other_revocation(start: Start, clock: Clock) -> None:
+    gate = Identity(clock, secret=SECRET)
+    here, there = await start("t-a", gate=gate), await start("t-b", gate=gate)
+    async with there.dial() as broken, there.dial() as far:
+        await enter(broken, clock, "bob")
+        await enter(far, clock)
+        await there.runner.drain()
+        clock.now += 5_000
+        await revoke(here.runner, "bob")
+        await revoke(here.runner, "ada")
+        key = user_keys("bob").state
+        await here.store._ask(key, "SET", key, "rubbish")  # type: ignore[attr-defined]
+        await there.live.lapses.learn()
+        assert await close_code(far) == BAD_TOKEN

@@ -193,6 +193,30 @@ async def test_a_user_whose_state_is_broken_holds_up_nobody_else(shelf: Shelf) -
     assert list(await alive.store.nodes()) == ["t-alive"]
 
 
+class Unlisted(MemoryStore):
+    """Whom one process held cannot be read."""
+
+    async def enlisted(self, node: str) -> list[str]:
+        if node == "t-broken":
+            raise CorruptState(node)
+        return await super().enlisted(node)
+
+
+async def test_a_dead_process_whose_users_cannot_be_read_holds_up_no_other(shelf: Shelf) -> None:
+    broken, dead, alive = (
+        Process(shelf, "t-broken"),
+        Process(shelf, "t-dead"),
+        Process(shelf, "t-alive", Unlisted(shelf)),
+    )
+    await broken.presence.beat()
+    await dead.presence.beat()
+    await dead.connect("ada")
+    for alive.seconds in (0.0, SILENCE + 0.1):
+        await alive.presence.beat()
+    assert await alive.connections("ada") == []
+    assert sorted(await alive.store.nodes()) == ["t-alive", "t-broken"]
+
+
 async def test_leaving_gives_up_the_name_unless_something_is_still_held(shelf: Shelf) -> None:
     process = Process(shelf, "t-a")
     await process.presence.beat()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -21,7 +19,7 @@ from turns import turn
 
 from handrail.store import Embedded, RedisStore, StoreDown
 from handrail.store.address import Address
-from handrail.store.pipeline import Ask, Pipeline, pack
+from handrail.store.pipeline import Pipeline, pack
 
 HELLO = b"%1\r\n$7\r\nversion\r\n$5\r\n9.1.2\r\n"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -186,28 +184,3 @@ def certify(folder: Path) -> Path:
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     return path
-
-
-async def test_a_greeting_that_fails_in_a_way_nobody_thought_of_is_not_the_last(valkey: Embedded) -> None:
-    tries = 0
-
-    async def greet(ask: Ask) -> bool:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            raise KeyError("a bug")
-        return False
-
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
-    pipeline = Pipeline(Address(valkey.url), greet=greet)
-    with pytest.raises(StoreDown, match="could not be greeted"):
-        await pipeline.send("PING")
-    async with asyncio.timeout(5):
-        while not pipeline.is_open:
-            with contextlib.suppress(StoreDown):
-                await pipeline.send("PING")
-            await asyncio.sleep(0.01)
-    pipeline.shut()
-    gc.collect()
-    assert isinstance(told[0]["exception"], KeyError)

@@ -150,6 +150,18 @@ async def test_a_bucket_key_of_another_type_tears_nothing(store: RedisStore, val
     await store.claim_jobs(NOW, 1000)
 
 
+async def test_webhook_calls_of_one_bucket_that_cannot_be_read_hold_up_no_others(
+    store: RedisStore, valkey: Embedded
+) -> None:
+    for user in ("ana", "bob"):
+        assert await store.commit(turn(user, jobs=(job(f"j-{user}", user=user),)))
+    key = BUCKET_KEYS[bucket_of("ana")].hookdata
+    tell(valkey, "DEL", key)
+    tell(valkey, "SET", key, "rubbish")
+    assert [each.id for each in await store.claim_jobs(NOW, 1_000)] == ["j-bob"]
+    assert store.counts.totals["unreadable.bucket"] == 1
+
+
 async def test_rubbish_on_the_bell_is_passed_over(store: RedisStore, valkey: Embedded) -> None:
     heard: asyncio.Queue[Bell] = asyncio.Queue()
     store.on_bell(heard.put_nowait)

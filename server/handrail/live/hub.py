@@ -304,5 +304,8 @@ def expired(data: bytes, now: int) -> bool:
     """Whether an encoded message is a prompt whose time is over: it is not shown late."""
     if not data.startswith(b'{"type":"prompt"'):
         return False
-    until = _prompt.decode(data).expires_at
-    return until is not None and inputs.read_time(until) <= now
+    try:
+        until = _prompt.decode(data).expires_at
+        return until is not None and inputs.read_time(until) <= now
+    except (ValueError, RecursionError, msgspec.MsgspecError, inputs.BadInput) as fault:
+        raise CorruptState(f"a message is no prompt ({fault})") from fault

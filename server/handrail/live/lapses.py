@@ -15,7 +15,7 @@ from handrail.live.connection import BAD_TOKEN
 from handrail.live.hub import Hub
 from handrail.live.visit import turn_away
 from handrail.runner import Committed, Runner
-from handrail.store.protocol import StoreDown
+from handrail.store.protocol import CorruptState, StoreDown
 
 LOOK_EVERY = 1.0  # seconds
 
@@ -51,7 +51,10 @@ class Lapses:
         self._mark = news[-1][0] if news else self._mark
 
     async def _look(self, user: str) -> None:
-        state = await self._runner.read(user)
+        try:
+            state = await self._runner.read(user)
+        except CorruptState:  # it is in quarantine; the others' news are still to be read
+            return
         self._close_revoked(user, state.revoked)
 
     def _committed(self, commit: Committed) -> None:

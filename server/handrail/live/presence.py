@@ -16,7 +16,7 @@ import structlog
 
 from handrail.core.events import Alarm, Event
 from handrail.runner import Runner, TooManyConflicts
-from handrail.store.protocol import StoreDown
+from handrail.store.protocol import CorruptState, StoreDown
 
 BEAT = 2.0  # seconds between heartbeats
 SILENCE = 10.0  # seconds after which a process counts as dead
@@ -72,7 +72,10 @@ class Presence:
         await self._show_life(forgotten=not alive.get(self._node))  # 0: and it has let somebody in since
         await self._settle_debts()
         for node in self._silent(alive):
-            await self._bury(node)
+            try:
+                await self._bury(node)
+            except CorruptState as fault:  # and the others that are gone are cleared away all the same
+                log.error("what a dead process held cannot be read", node=node, fault=str(fault))
 
     async def _show_life(self, *, forgotten: bool = False) -> None:
         """Write the heartbeat; the answer tells, too, whether others have taken this process for dead."""

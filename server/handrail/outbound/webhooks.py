@@ -34,7 +34,7 @@ from handrail.outbound.addresses import Address, Refused, connector
 from handrail.outbound.lanes import Lane
 from handrail.outbound.outcomes import Delivered, Drop, Outcome, Retry, again, judge
 from handrail.outbound.signing import headers, message_id
-from handrail.store.protocol import Job, Store, StoreDown
+from handrail.store.protocol import CorruptState, Job, Store, StoreDown
 
 LEASE = 60_000
 DEADLINE = 15_000  # for one try, from the name lookup to the head of the answer
@@ -221,6 +221,8 @@ class Courier:
                 if isinstance(outcome, Retry):
                     return await self._store.retry_job(job, self._clock() + outcome.after)
                 return await self._store.finish_job(job)
+            except CorruptState as fault:  # raised, it would end the tries of all others
+                return log.error("webhook outcome not stored", message=message_id(job.id), reason=str(fault))
             except StoreDown as fault:
                 if wait is None:
                     log.warning("webhook outcome not stored", message=message_id(job.id), reason=str(fault))

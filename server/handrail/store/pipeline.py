@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, cast
 
 import hiredis
+import structlog
 
 from handrail.store.address import Address
 from handrail.store.protocol import BreakerOpen, StoreDown
@@ -39,6 +40,7 @@ Hear = Callable[[bytes, bytes], None]
 Lapse = Callable[[bytes], None]
 Ask = Callable[[tuple[Any, ...]], Awaitable[Any]]
 Greet = Callable[[Ask], Awaitable[bool]]
+log = structlog.get_logger(__name__)
 pack = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 
@@ -368,9 +370,9 @@ class Pipeline:
                 raise
         except (OSError, TimeoutError, StoreDown, hiredis.HiredisError) as error:
             self._failed(wire, f"{self.address.shown} cannot be reached ({str(error) or 'no answer'})")
-        except BaseException:  # a bug of ours: it is told, and must not be the last try
-            self._failed(wire, f"{self.address.shown} could not be greeted")
-            raise
+        except Exception as error:  # the rim of the attempt: whatever it ends in, there has to be another
+            log.exception("what the store said of itself cannot be read", store=self.address.shown)
+            self._failed(wire, f"{self.address.shown} cannot be understood ({type(error).__name__})")
         else:
             if wire.is_alive:
                 self._open(wire)

@@ -169,6 +169,9 @@ class RedisStore:
         for claimed in await asyncio.gather(*claims, return_exceptions=True):
             if isinstance(claimed, list):
                 jobs += claimed
+            elif isinstance(claimed, CorruptState):
+                self.counts.add("unreadable.bucket")
+                log.error("the webhook calls of a bucket cannot be read", error=str(claimed))
             elif not isinstance(claimed, StoreDown):  # those of one server that is away wait, as others' do not
                 raise claimed
         return sorted(jobs, key=lambda job: job.due)

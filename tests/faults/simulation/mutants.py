@@ -32,7 +32,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     ),
     "calls-unqueued": (Patch(COMMIT, "call('ZADD', hooks, ARGV[i], ARGV[i + 1])", ""),),
     "bell-unrung": (
-        Patch(COMMIT, "if frames > 0 then call('PUBLISH', ARGV[6], ARGV[7]) end", ""),
+        Patch(COMMIT, "if frames > 0 then call('SPUBLISH', ARGV[6], ARGV[7]) end", ""),
         Patch(HUB, "CHECK_EVERY = 5", "CHECK_EVERY = 1_000_000"),
     ),
     "torn": (
