@@ -45,7 +45,9 @@ class Master(Address):
         try:
             host, port = await self._sentinels.discover_master(self.service)
         except MasterNotFoundError:  # its text shows the insides of every connection that failed
-            raise StoreDown(f"no Sentinel names a master of {self.service!r}, or none answers without a password") from None
+            raise StoreDown(
+                f"no Sentinel names a master of {self.service!r}, or none answers without a password"
+            ) from None
         except ResponseError:
             raise StoreDown("it is no Sentinel: write their hosts and ports, often 26379") from None
         except RedisError as error:
