@@ -26,9 +26,10 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class Farewell:
-    """While open, the first SIGTERM or SIGINT runs `goodbye` and only then goes on to whoever handled it until now; a
-    second one goes there at once. `window` says how many seconds the goodbyes take by themselves. Does nothing outside
-    the main thread, where Python hears no signals."""
+    """While open, the first SIGTERM or SIGINT runs `goodbye` and only then goes on to whoever handled it until now;
+    a second one cuts that short. It is handed on once: told of two, uvicorn would not let us clean up. `window`
+    says how many seconds the goodbyes take by themselves. Does nothing outside the main thread, where Python hears
+    no signals."""
 
     def __init__(self, goodbye: Callable[[], Coroutine[Any, Any, None]], window: Callable[[], float]) -> None:
         self._goodbye = goodbye
@@ -61,7 +62,6 @@ class Farewell:
             elif now - self._heard >= AGAIN:
                 end_within(NOW_WITHIN)
                 loop.call_soon_threadsafe(self._hurry)
-                before(number, frame)
 
         return handle
 

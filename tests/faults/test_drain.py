@@ -22,7 +22,7 @@ import pytest
 from crowd import Page, Tally, until
 
 from handrail.core.state import State
-from handrail.signals import GOODBYE_WITHIN, REQUESTS_WITHIN
+from handrail.signals import AGAIN, GOODBYE_WITHIN, REQUESTS_WITHIN
 from handrail.store import Embedded, RedisStore, Store
 from nodes import RULES
 
@@ -190,6 +190,22 @@ async def test_ctrl_c_lets_every_process_say_goodbye(store: RedisStore, valkey: 
             os.killpg(server.process.pid, signal.SIGINT)
             assert await asyncio.to_thread(server.process.wait, STARTS_WITHIN) == 0
     assert tally.codes == {4001: 80}
+
+
+async def test_a_second_ctrl_c_still_leaves_the_process_clean(
+    store: RedisStore, valkey: Embedded, tmp_path: Path
+) -> None:
+    tally = Tally()
+    async with running(tmp_path, valkey.url, 1, HANDRAIL_DRAIN="10s") as (server,):
+        pages = [Page(f"u{number}", balance([server]), tally) for number in range(150)]
+        async with browsing(pages):
+            await until(lambda: all(page.live for page in pages), STARTS_WITHIN)
+            server.accepts = False
+            server.process.send_signal(signal.SIGINT)
+            await asyncio.sleep(AGAIN + 0.2)
+            server.process.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(server.process.wait, STARTS_WITHIN) == 0
+        assert not await store.nodes()  # it gave up its name, and did not leave that to others
 
 
 @pytest.mark.long

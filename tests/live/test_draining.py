@@ -53,3 +53,15 @@ async def test_with_others_there_clients_may_come_back_at_once(start: Start) -> 
         assert (await hear(client, "bye"))["reconnect_ms"] < 2_000
     await draining
     await until(lambda: not one.live.users())
+
+
+async def test_goodbyes_that_are_cut_short_reach_everybody_at_once(node: Node) -> None:
+    clients = [await node.dial() for _ in range(50)]
+    for number, client in enumerate(clients):
+        await greet(client, f"u{number}")
+    draining = asyncio.create_task(node.live.drain(window_ms=10_000))
+    await asyncio.sleep(0.1)
+    draining.cancel()
+    async with asyncio.timeout(0.5):
+        for client in clients:
+            assert (await hear(client, "bye"))["code"] == 4001

@@ -25,8 +25,17 @@ async def test_a_name_that_no_sentinel_watches(watched_pair: Watched) -> None:
 
 
 async def test_sentinels_that_are_all_away() -> None:
-    with pytest.raises(StoreDown, match=r"redis\+sentinel://127\.0\.0\.1:1/hand/0 cannot be reached"):
-        await RedisStore.connect("redis+sentinel://127.0.0.1:1/hand")
+    with pytest.raises(StoreDown) as told:
+        await RedisStore.connect("redis+sentinel://127.0.0.1:1,127.0.0.1:2/hand")
+    assert str(told.value) == (
+        "redis+sentinel://127.0.0.1:1,127.0.0.1:2/hand/0 cannot be reached "
+        "(no Sentinel names a master of 'hand', or none answers without a password)"
+    )
+
+
+async def test_a_server_is_no_sentinel(watched_pair: Watched) -> None:
+    with pytest.raises(StoreDown, match="it is no Sentinel: write their hosts and ports"):
+        await RedisStore.connect(f"redis+sentinel://{watched_pair.master.place}/hand")
 
 
 async def test_a_sentinel_is_no_store(watched_pair: Watched) -> None:

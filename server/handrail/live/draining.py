@@ -23,12 +23,20 @@ def spread(connections: int, longest_ms: int) -> int:
 
 
 async def send_away(connections: Sequence[Connection], window_ms: int, dismiss: Callable[[Connection], None]) -> None:
-    """Dismiss each at its moment within the window, in an order of chance: a user's tabs do not go together."""
+    """Dismiss each at its moment within the window, in an order of chance: a user's tabs do not go together. When
+    this is cancelled, the others go at once: an event stream that nobody ends would hold the server up."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    for index, connection in enumerate(random.sample(connections, len(connections))):
-        wait = began + window_ms / 1_000 * index / len(connections) - loop.time()
-        if wait > NAP:
-            await asyncio.sleep(wait)
-        if not connection.closing:
-            dismiss(connection)
+    waiting = random.sample(connections, len(connections))
+    try:
+        for index, connection in enumerate(waiting):
+            wait = began + window_ms / 1_000 * index / len(connections) - loop.time()
+            if wait > NAP:
+                await asyncio.sleep(wait)
+            if not connection.closing:
+                dismiss(connection)
+    except asyncio.CancelledError:
+        for connection in waiting:
+            if not connection.closing:
+                dismiss(connection)
+        raise

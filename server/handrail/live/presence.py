@@ -63,7 +63,7 @@ class Presence:
                 await self.beat()
             except (StoreDown, TooManyConflicts) as fault:
                 self._changed.clear()
-                log.warning("the heartbeat could not be written", fault=repr(fault))
+                log.warning("the heartbeat could not be written", reason=str(fault))
             await asyncio.sleep(BEAT)
 
     async def beat(self) -> None:
@@ -91,7 +91,7 @@ class Presence:
             if not await self._store.enlisted(self._node):
                 await self._store.forget_node(self._node)
         except StoreDown as fault:
-            log.warning("the store is away; other processes will notice that this one is gone", fault=repr(fault))
+            log.warning("the store is away; other processes will notice that this one is gone", reason=str(fault))
 
     def _silent(self, alive: dict[str, int]) -> list[str]:
         now = self._monotonic()

@@ -79,7 +79,7 @@ class Timers:
             try:
                 await self.turn()
             except StoreDown as fault:
-                log.warning("timers cannot be read", fault=repr(fault))
+                log.warning("timers cannot be read", reason=str(fault))
             await self._sleep()
 
     async def turn(self) -> None:

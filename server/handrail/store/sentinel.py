@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from handrail.store.address import Address, Site
 from handrail.store.protocol import StoreDown
@@ -44,6 +44,12 @@ class Master(Address):
     async def dial(self, wire: asyncio.Protocol) -> None:
         try:
             host, port = await self._sentinels.discover_master(self.service)
+        except MasterNotFoundError:  # its text shows the insides of every connection that failed
+            raise StoreDown(
+                f"no Sentinel names a master of {self.service!r}, or none answers without a password"
+            ) from None
+        except ResponseError:
+            raise StoreDown("it is no Sentinel: write their hosts and ports, often 26379") from None
         except RedisError as error:
             raise StoreDown(f"no Sentinel names a master of {self.service!r}: {error}") from None
         finally:
