@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from turns import turn
 
-from handrail.store import Embedded, RedisStore, StoreDown, launch
-from handrail.store.embedded import ask
+from handrail.store import RedisStore, StoreDown, launch
 from masters import ALWAYS, EVERYSEC, Master
 
 LINEAGE = "hr:{nodes}:lineage"
@@ -151,58 +150,3 @@ async def test_what_waited_for_a_connection_does_not_go_to_other_data(master: Ma
                     committed += 1
                 await asyncio.sleep(0.005)
         assert not committed
-
-
-class Emptier:
-    """Stands before a server and empties it, once `armed`, right before a command with these bytes passes."""
-
-    def __init__(self, path: Path, word: bytes) -> None:
-        self.path, self.word, self.armed = path, word, False
-
-    @asynccontextmanager
-    async def listening(self, at: Path) -> AsyncIterator[str]:
-        async with (
-            asyncio.TaskGroup() as group,
-            await asyncio.start_unix_server(lambda reader, writer: group.create_task(self._serve(reader, writer)), at),
-        ):
-            yield f"unix://{at}"
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner, outer = await asyncio.open_unix_connection(self.path)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._carry(inner, writer))
-            with contextlib.closing(outer):
-                while data := await reader.read(65536):
-                    if self.armed and self.word in data:
-                        self.armed = False
-                        assert ask(self.path, b"FLUSHALL\r\n") == b"+OK\r\n"
-                    outer.write(data)
-
-    async def _carry(self, inner: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            while data := await inner.read(65536):
-                writer.write(data)
-
-
-async def test_a_server_that_is_emptied_while_it_is_greeted_is_greeted_again(
-    empty_valkey: Embedded, tmp_path: Path
-) -> None:
-    emptier = Emptier(Path(empty_valkey.url.removeprefix("unix://")), b"GET\r\n$18\r\n" + LINEAGE.encode())
-    async with emptier.listening(tmp_path / "s") as url, opened(url) as store:
-        before = store.lineage("ana")
-        emptier.armed = True
-        store._masters.owner(0).drop("to be greeted again")
-        await until_known(store, before)
-        assert not emptier.armed
-        assert await store.commit(turn())
-
-
-@pytest.mark.parametrize("key", [LINEAGE, "hr:{nodes}:buckets"])
-async def test_a_server_that_is_emptied_while_it_is_examined_counts_as_away(
-    empty_valkey: Embedded, tmp_path: Path, key: str
-) -> None:
-    emptier = Emptier(Path(empty_valkey.url.removeprefix("unix://")), b"GET\r\n$18\r\n" + key.encode())
-    emptier.armed = True
-    async with emptier.listening(tmp_path / "s") as url:
-        with pytest.raises(StoreDown, match="being emptied"):
-            await RedisStore.connect(url)

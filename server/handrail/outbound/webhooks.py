@@ -222,7 +222,8 @@ class Courier:
                     return await self._store.retry_job(job, self._clock() + outcome.after)
                 return await self._store.finish_job(job)
             except CorruptState as fault:  # raised, it would end the tries of all others
-                return log.error("webhook outcome not stored", message=message_id(job.id), reason=str(fault))
+                log.error("webhook outcome not stored", message=message_id(job.id), reason=str(fault))
+                return
             except StoreDown as fault:
                 if wait is None:
                     log.warning("webhook outcome not stored", message=message_id(job.id), reason=str(fault))
