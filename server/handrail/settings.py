@@ -130,24 +130,16 @@ class Settings(BaseModel):
         "10s", description="how long a server that stops takes at most to send thousands of connections away"
     )
     handshake_rate: Count = Field(
-        None, description="connections a process takes in a second; 0 sets no bound. Unset: 500, none on loopback"
+        None,
+        description="connections a process takes in a second; 0 sets no bound, here and below. Unset: 500; none on "
+        "loopback without origins, here and below",
     )
-    address_handshake_rate: Count = Field(
-        None, description="connections one address may open in a second; unset: 50, none on loopback"
-    )
-    address_connections: Count = Field(
-        None, description="connections one address may have to a process; unset: 1000, none on loopback"
-    )
-    address_failures: Count = Field(
-        None, description="failed authentications of one address in a minute; unset: 12, none on loopback"
-    )
+    address_handshake_rate: Count = Field(None, description="connections one address may open in a second; unset: 50")
+    address_connections: Count = Field(None, description="connections one address may have to a process; unset: 1000")
+    address_failures: Count = Field(None, description="failed authentications of one address in a minute; unset: 12")
     user_connections: int = Field(100, ge=0, description="connections one user may have; 0 sets no bound")
-    message_rate: Count = Field(
-        None, description="messages a second of one user or connection; unset: 100, none on loopback"
-    )
-    write_rate: Count = Field(
-        None, description="events a second sent with the write key; unset: 5000, none on loopback"
-    )
+    message_rate: Count = Field(None, description="messages a second of one user or connection; unset: 100")
+    write_rate: Count = Field(None, description="events a second sent with the write key; unset: 5000")
     proxies: Proxies = Field(
         ("127.0.0.1", "::1"), description="addresses or networks of proxies whose X-Forwarded-For is believed"
     )

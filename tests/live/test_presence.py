@@ -9,7 +9,7 @@ from handrail.core.state import State
 from handrail.live.presence import SILENCE, Presence, name_node
 from handrail.runner import Runner
 from handrail.store import CorruptState, MemoryStore, Shelf, StoreDown
-from nodes import PROGRAM, Clock
+from nodes import PROGRAM, Clock, Start
 
 
 class Process:
@@ -232,3 +232,14 @@ def test_names_say_who_keeps_timers() -> None:
     assert name_node(timers=True).startswith("t-")
     assert name_node(timers=False).startswith("w-")
     assert name_node(timers=True) != name_node(timers=True)
+
+
+async def test_whoever_a_departure_is_owed_of_stays_enlisted_for_others_to_find(start: Start) -> None:
+    node = await start("t-a")
+    await node.store.enlist("t-a", "ada")
+    node.live.presence.owe("ada", Disconnected(id="d", at=0, connection="c-t-a"))
+    await node.live.desk.delist("ada")
+    assert await node.store.enlisted("t-a") == ["ada"]
+    await node.live.presence.beat()
+    await node.live.desk.delist("ada")
+    assert await node.store.enlisted("t-a") == []

@@ -226,7 +226,7 @@ async def test_bells_ring_on_after_their_slot_has_moved(cluster: Cluster, store:
     await store.ping()
     await other.commit(turn(version=1, offset=1, frames=1))
     async with asyncio.timeout(2):
-        assert await heard.get() == Bell("ana", 1, "n1")
+        assert await heard.get() == Bell("ana", 1, "n1", "e1")
     await other.close()
 
 

@@ -17,11 +17,11 @@ from turns import NOW, job, turn
 
 from handrail.store import Bell, BreakerOpen, CorruptState, Embedded, RedisStore, StoreDown, StoreUnusable, launch
 from handrail.store.embedded import ask
-from handrail.store.heads import Head, write_head
+from handrail.store.heads import Head, mark_of, write_head
 from handrail.store.keys import BUCKET_KEYS, bucket_of, user_keys
 from handrail.store.pipeline import pack
 
-HEAD = write_head(Head(1, 0, "", ""))
+HEAD = write_head(Head(1, 0, "", mark_of("e")))
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from handrail.core.state import State
 from handrail.live.connection import CORRUPT_STATE, KNOWN_VISITOR, Connection, Frame
 from handrail.profiles import known_visitor
 from handrail.runner import Committed, Runner, TooManyConflicts, corrupt_state
+from handrail.store.heads import mark_of
 from handrail.store.protocol import Bell, CorruptState, StoreDown
 
 HEARTBEAT = 20  # seconds between pings of the server
@@ -169,8 +170,15 @@ class Hub:
                     continue
                 head = audience.head
                 self._counts.add("outbox_reads")
-                found = await self._store.outbox(user, min(c.cursor for c in behind), PAGE)
-                self._hand_over(audience, behind, found, head)
+                after = min(c.cursor for c in behind)
+                # In this order: epochs do not come again, so what is read before one is of that one or an earlier.
+                found, position = await asyncio.gather(
+                    self._store.outbox(user, after, PAGE), self._store.position(user)
+                )
+                mark = position[0] if position else ""
+                for connection in behind:
+                    connection.lost = connection.lost or mark_of(connection.epoch) != mark
+                self._hand_over(audience, [c for c in behind if not c.lost], found, head)
         except (StoreDown, TooManyConflicts):
             audience.doubtful = True  # the next tick tries again
         except CorruptState as fault:
@@ -291,10 +299,10 @@ class Hub:
         except CorruptState as fault:
             await self._give_up(user, audience, fault)
             return
-        epoch, newest = position or ("", 0)  # nothing is stored: it was lost
+        mark, newest = position or ("", 0)  # nothing is stored: it was lost
         for connection in audience.connections:
             if connection.greeted:
-                connection.lost = connection.lost or connection.epoch != epoch
+                connection.lost = connection.lost or mark_of(connection.epoch) != mark
                 connection.stale = connection.stale or connection.cursor < newest
         audience.doubtful = False
         self._catch_up(user, audience)

@@ -52,7 +52,7 @@ class Live:
             self.hub,
             runner,
             gate,
-            self.presence.owe,
+            self.presence,
             limits=limits or Limits(Bounds(), monotonic, Counts()),
             country_header=country_header,
         )

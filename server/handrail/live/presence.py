@@ -57,6 +57,9 @@ class Presence:
         """Submit this later: the store was away when a connection closed."""
         self._owed.append((user, event))
 
+    def owes(self, user: str) -> bool:
+        return any(user == debtor for debtor, _ in self._owed)
+
     async def run(self) -> None:
         while True:
             try:
@@ -103,13 +106,10 @@ class Presence:
         return [node for node, (_, since) in self._changed.items() if now - since > SILENCE]
 
     async def _settle_debts(self) -> None:
-        while self._owed:
-            user, event = self._owed.pop()
-            try:
-                await self._runner.apply(user, event)
-            except BaseException:
-                self._owed.append((user, event))
-                raise
+        while self._owed:  # each is owed until it is settled
+            user, event = debt = self._owed[0]
+            await self._runner.apply(user, event)
+            self._owed.remove(debt)
 
     async def _bury(self, node: str) -> None:
         """Drop what a dead process held. Raises StoreDown; what was not reached is left for the next round."""

@@ -12,7 +12,7 @@ import asyncio
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -93,15 +93,23 @@ class Gate(Protocol):
     def page_allowed(self, headers: Headers) -> bool: ...
 
 
+class Debts(Protocol):
+    """Departures that are still to be written."""
+
+    def owe(self, user: str, event: Event) -> None: ...
+
+    def owes(self, user: str) -> bool: ...
+
+
 class Reception:
-    """What all visits of this process share. `owe` is told of a departure the store did not take."""
+    """What all visits of this process share. `debts` hears of departures the store did not take."""
 
     def __init__(
         self,
         hub: Hub,
         runner: Runner,
         gate: Gate,
-        owe: Callable[[str, Event], None],
+        debts: Debts,
         *,
         limits: Limits,
         country_header: str | None = None,
@@ -113,7 +121,7 @@ class Reception:
         self.profiles = Profiles(runner)
         self.tickets = Tickets(runner.store, runner.clock)
         self.gate = gate
-        self.owe = owe
+        self.debts = debts
         self.country_header = country_header
         self.draining = False
 
@@ -147,10 +155,14 @@ class Reception:
         """Record that a connection closed, and that this process holds none of the user's any more."""
         try:
             await self.runner.apply(user, event)
-            if not self.hub.has(user):
-                await self.runner.store.delist(self.runner.node, user)
+            await self.delist(user)
         except (StoreDown, TooManyConflicts):
-            self.owe(user, event)
+            self.debts.owe(user, event)
+
+    async def delist(self, user: str) -> None:
+        """Note that this process holds nothing of the user's, if so: what is owed others have to know of."""
+        if not self.hub.has(user) and not self.debts.owes(user):
+            await self.runner.store.delist(self.runner.node, user)
 
 
 class _Sent(Struct, eq=False):
@@ -311,7 +323,7 @@ class Visit:
         try:
             check_standing(self.connection.issued, state.revoked)
         except BadInput:
-            if len(self._desk.hub.connections_of(user)) == 1:
+            if len(self._desk.hub.connections_of(user)) == 1 and not self._desk.debts.owes(user):
                 await runner.store.delist(runner.node, user)
             raise
         if state.merger is None:
@@ -485,9 +497,9 @@ class Visit:
         if self.connected:
             event = Disconnected(id=f"{connection.id}.close", at=desk.runner.clock(), connection=connection.id)
             await desk.depart(self.user, event)
-        elif not desk.hub.has(self.user):  # who was turned away on the way in is held by nobody here
+        else:  # turned away on the way in
             with suppress(StoreDown):
-                await desk.runner.store.delist(desk.runner.node, self.user)
+                await desk.delist(self.user)
 
 
 def turn_away(connection: Connection, fault: BadInput, code: int) -> None:

@@ -46,6 +46,7 @@ def _bucket_keys(number: int) -> BucketKeys:
 BUCKET_KEYS = tuple(_bucket_keys(number) for number in range(BUCKETS))
 
 
+@lru_cache(maxsize=10_000)
 def bucket_of(user: str) -> int:
     return int.from_bytes(blake2b(user.encode(), digest_size=2).digest()) % BUCKETS
 

@@ -16,7 +16,7 @@ import msgspec
 
 from handrail.core.state import SEEN_FOR, SEEN_MAX, State, dump_state, load_state
 from handrail.counts import Counts
-from handrail.store.heads import Head
+from handrail.store.heads import Head, mark_of
 from handrail.store.keys import BUCKETS, bucket_of
 from handrail.store.protocol import Bell, Commit, Job, Quarantined
 from handrail.store.scripts import LOG_MAX, OUTBOX_MAX, QUARANTINE_MAX
@@ -66,7 +66,7 @@ class MemoryStore:
         state, user, shelf = commit.state, commit.state.user, self.shelf
         assert state.version > commit.expected, "a commit makes a newer version"
         stored, _ = shelf.states.get(user, (Head(0, 0, "", ""), b""))
-        head, offset = Head(state.version, state.offset, commit.op, state.epoch), stored.offset
+        head, offset = Head(state.version, state.offset, commit.op, mark_of(state.epoch)), stored.offset
         if head.op and head == stored:
             return True  # this very commit had been written
         if (stored.version, stored.op) != (commit.expected, commit.base):
@@ -116,7 +116,7 @@ class MemoryStore:
         if user not in self.shelf.states:
             return None
         head, _ = self.shelf.states[user]
-        return head.epoch, head.offset
+        return head.mark, head.offset
 
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         return [entry for entry in self.shelf.outboxes.get(user, []) if entry[0] > after][:limit]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from handrail.core.state import State, dump_state, load_state
-from handrail.store.heads import LENGTH, Head, read_head, write_base, write_head
+from handrail.store.heads import LENGTH, Head, mark_of, read_head, write_base, write_head
 from handrail.store.keys import BUCKET_KEYS, user_keys
 from handrail.store.protocol import Bell, Commit, CorruptState, Job
 
@@ -24,7 +24,7 @@ def pack_commit(commit: Commit) -> tuple[tuple[bytes, ...], list[Any]]:
     keys = user_keys(user)
     bucket = BUCKET_KEYS[keys.bucket]
     base = write_base(commit.expected, commit.base)
-    blob = write_head(Head(state.version, state.offset, commit.op, state.epoch)) + dump_state(state)
+    blob = write_head(Head(state.version, state.offset, commit.op, mark_of(state.epoch))) + dump_state(state)
     alarm = b"" if commit.alarm is None else b"%d" % commit.alarm
     bell = _pack(Bell(user, state.offset, commit.node, state.epoch)) if commit.frames else b""
     arguments: list[Any] = [base, blob, alarm, commit.now, user, bucket.bell, bell]
@@ -57,12 +57,12 @@ def read_state(user: str, blob: bytes, seen: Iterable[tuple[bytes, float]]) -> S
 
 
 def read_position(user: str, head: bytes) -> tuple[str, int]:
-    """The epoch and newest offset that a state's head tells. Raises CorruptState."""
+    """The mark of the epoch and the newest offset that a state's head tells. Raises CorruptState."""
     try:
         found = read_head(head)
     except ValueError as error:
         raise CorruptState(f"{user_keys(user).state!r} does not hold the state of a user ({error})") from error
-    return found.epoch, found.offset
+    return found.mark, found.offset
 
 
 def pack_job(job: Job) -> bytes:

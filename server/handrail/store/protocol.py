@@ -102,7 +102,8 @@ class Store(Protocol):
         happened and nobody has written since; else a reload tells (the event ids are in `seen` if it did)."""
 
     async def position(self, user: str) -> tuple[str, int] | None:
-        """The user's epoch and newest offset, or None where nothing is stored. Raises StoreDown or CorruptState."""
+        """The mark of the user's epoch (see heads.mark_of) and their newest offset, or None where nothing is stored.
+        Raises StoreDown or CorruptState."""
 
     async def outbox(self, user: str, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         """Numbered messages with offset > `after`, in order, as far as they are still kept."""

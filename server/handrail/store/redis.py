@@ -209,9 +209,12 @@ class RedisStore:
         return {node.decode("utf-8", "replace"): int(at) for node, at in listed if abs(at) < LARGEST}
 
     async def enlist(self, node: str, user: str) -> None:
-        if node not in self._listed:  # first: who holds somebody is looked at when silent
+        try:  # first: who holds somebody is looked at when silent
             await self._ask(ALIVE, "ZADD", ALIVE, "NX", 0, node)
-            self._listed.add(node)
+        except StoreDown:  # a part of a cluster is away: who was among the nodes before most likely is still
+            if node not in self._listed:
+                raise
+        self._listed.add(node)
         key = enlisted_key(node, bucket_of(user))
         await self._ask(key, "SADD", key, user)
 

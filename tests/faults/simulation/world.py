@@ -141,7 +141,7 @@ class World:
             for module in [secrets, *(each for name, each in sys.modules.items() if name.startswith("handrail."))]:
                 if hasattr(module, "token_hex"):
                     stack.enter_context(patch.object(module, "token_hex", token))
-            for name in ("random", "randrange", "uniform", "choice", "shuffle"):
+            for name in ("random", "randrange", "uniform", "choice", "shuffle", "sample"):
                 stack.enter_context(patch(f"random.{name}", getattr(random, name)))
             structlog.configure(processors=[self._log], cache_logger_on_first_use=False)
             asyncio._set_running_loop(self.loop)
