@@ -275,9 +275,14 @@ def _is_well(server: Server) -> bool:
     return (
         sum(any("-" in slots for slots in words[8:]) for words in holders) == 3
         and not any("fail" in line or "handshake" in line for line in lines)
-        and (role[0] == "master" or role[3] == "connected")
+        and (_is_followed(role) if role[0] == "master" else role[3] == "connected")
         and "cluster_state:ok" in server.ask("CLUSTER", "INFO")
     )
+
+
+def _is_followed(role: Any) -> bool:
+    """A replica that has just been sent everything is told what follows only from its first acknowledgement on."""
+    return bool(role[2]) and all(int(replica[2]) > 0 for replica in role[2])
 
 
 def _tell(server: Server) -> str:

@@ -28,10 +28,17 @@ def logging_in_earnest() -> Iterator[None]:
     before, root = structlog.get_config(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()
+    theirs = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error")]
+    found = [(each.propagate, each.disabled, each.level) for each in theirs]
+    for each in theirs:  # servers of other tests may have set up logging as uvicorn does by itself
+        each.propagate, each.disabled = True, False
+        each.setLevel(logging.NOTSET)
     _log_to_stderr("info")
     try:
         yield
     finally:
+        for each, (each.propagate, each.disabled, was) in zip(theirs, found, strict=True):
+            each.setLevel(was)
         structlog.configure(**before)
         root.handlers[:] = handlers
         root.setLevel(level)
