@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import msgspec
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SEED = 739_942  # the same every time: what chance has still to find is for the long lane
 STEPS = 200_000
 SECONDS = 20  # no further run is begun after them
-PLANTED = 5  # faults a day, others every day
+PLANTED = 5  # faults
 RARE = {"position-unchecked"}  # a lost bell must be the last one: that takes more steps than there is time for here
 
 
@@ -26,12 +26,8 @@ def simulate(*arguments: str) -> dict[str, Any]:
     return line
 
 
-def today() -> int:
-    return datetime.now(UTC).toordinal()
-
-
 def test_every_promise_holds(capsys: pytest.CaptureFixture[str]) -> None:
-    line = simulate("--steps", str(STEPS), "--seconds", str(SECONDS), "--seed", str(today() * 10_000))
+    line = simulate("--steps", str(STEPS), "--seconds", str(SECONDS), "--seed", str(SEED * 10_000))
     with capsys.disabled():
         print("\n" + msgspec.json.encode({key: line[key] for key in list(line)[:7]}).decode())
     assert line["violations"] == []
@@ -48,7 +44,7 @@ def test_planted_faults_are_found() -> None:
     from simulation.mutants import MUTANTS
 
     names = sorted(MUTANTS.keys() - RARE)
-    first = today() * PLANTED % len(names)
+    first = SEED * PLANTED % len(names)
     chosen = [*names, *names][first : first + PLANTED]
     assert simulate("--mutant", ",".join(chosen))["alive"] == []
 
