@@ -267,7 +267,7 @@ class Runner:
         events = [entry.event for entry in batch]
         recalled = self.recall(user)
         turn = self._decide(self._renew(recalled or await self.read(user)), events, more=bool(self._waiting[user]))
-        if recalled is None or not any(isinstance(result, Outcome) and result.duplicate for result in turn.results):
+        if recalled is None or not any(result.duplicate for result in turn.results):
             return turn
         # Memory alone says that an event was applied, and no commit would tell that the store has lost it since.
         return self._decide(self._renew(await self.read(user)), events, more=bool(self._waiting[user]))

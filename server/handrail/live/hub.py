@@ -175,9 +175,7 @@ class Hub:
                 found, position = await asyncio.gather(
                     self._store.outbox(user, after, PAGE), self._store.position(user)
                 )
-                mark = position[0] if position else ""
-                for connection in behind:
-                    connection.lost = connection.lost or mark_of(connection.epoch) != mark
+                _compare_epochs(behind, position)
                 self._hand_over(audience, [c for c in behind if not c.lost], found, head)
         except (StoreDown, TooManyConflicts):
             audience.doubtful = True  # the next tick tries again
@@ -299,13 +297,19 @@ class Hub:
         except CorruptState as fault:
             await self._give_up(user, audience, fault)
             return
-        mark, newest = position or ("", 0)  # nothing is stored: it was lost
-        for connection in audience.connections:
-            if connection.greeted:
-                connection.lost = connection.lost or mark_of(connection.epoch) != mark
-                connection.stale = connection.stale or connection.cursor < newest
+        greeted = [connection for connection in audience.connections if connection.greeted]
+        _compare_epochs(greeted, position)
+        for connection in greeted:
+            connection.stale = connection.stale or (position is not None and connection.cursor < position[1])
         audience.doubtful = False
         self._catch_up(user, audience)
+
+
+def _compare_epochs(connections: Iterable[Connection], position: tuple[str, int] | None) -> None:
+    """Who stands in another epoch than the store is lost; so is everybody where nothing is stored any more."""
+    mark = position[0] if position else ""
+    for connection in connections:
+        connection.lost = connection.lost or mark_of(connection.epoch) != mark
 
 
 def expired(data: bytes, now: int) -> bool:
