@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import conditions, idle, loading, machine, roundtrip, step, throughput, timers
+from benchmarks import conditions, idle, loading, machine, path, roundtrip, step, throughput, timers
 from benchmarks.figures import MeasurementFault, Row
 from benchmarks.servers import ground
 
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "roundtrip": roundtrip.run,
     "conditions": conditions.run,
     "step": step.run,
+    "path": path.run,
     "loading": loading.run,
     "timers": timers.run,
     "idle": idle.run,
