@@ -1,4 +1,4 @@
-"""What an event costs the server below its sockets: from `Runner.submit` to those who hear of its commit, in one process.
+"""What an event costs below the sockets: from `Runner.submit` to those who hear of its commit, in one process.
 
 A hundred users, each of whom sends the next event when the last one was heard of; the ten rules of `throughput`. The
 store is a process of its own and syncs every commit. Deciding alone is the same event without store and runner. As
