@@ -244,7 +244,9 @@ class Application:
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
             routes += Ingest(parts.runner, self.identity, self.clock, self.limits).routes()
             routes += ticket.routes(parts.runner, self.identity) + admin.routes(parts.runner, self.identity)
-            routes += explain.routes(parts.store, parts.rules.program, self.identity, self.clock)
+            routes += explain.routes(
+                parts.store, parts.rules.program, parts.runner.guard, identity=self.identity, clock=self.clock
+            )
             routes += quarantine.routes(parts.store, parts.switched_off, self.identity)
             routes += tail.routes(parts.store, self.identity, self.clock, lambda: self.draining)
             routes += self._pages(parts.store)
