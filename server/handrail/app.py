@@ -69,8 +69,8 @@ def build(
     `store` is used as given and left open; without one, `settings.redis_url` is connected to. `clock` gives
     milliseconds since the epoch, by default those of the store. `environ` is what `${NAME}` in webhooks is read from;
     `at_work` is the file in which the processes of this machine note what they are deciding, for the case that one dies
-    of it. With `warned`, `preflight` has told what of the store is not as it should be. Raises ValueError for a key that
-    is none.
+    of it. With `warned`, `preflight` has told what of the store is not as it should be. Raises ValueError for a key
+    that is none.
     """
     clock = clock or StoreTime()
     gate = identify(settings, clock)
