@@ -64,9 +64,11 @@ class Presence:
         while True:
             try:
                 await self.beat()
-            except (StoreDown, TooManyConflicts) as fault:
+            except StoreDown:  # the store tells of it
                 self._changed.clear()
-                log.warning("the heartbeat could not be written", reason=str(fault))
+            except TooManyConflicts as fault:
+                self._changed.clear()
+                log.warning("what a connection left could not be stored yet", reason=str(fault))
             await asyncio.sleep(BEAT)
 
     async def beat(self) -> None:

@@ -300,6 +300,7 @@ class RedisStore:
             if self._bells or pipeline.is_open:
                 self._lineages.check(pipeline)
         self._bells.settle()
+        self._masters.outages.look(self._masters.servers)
 
     # --- the event log --------------------------------------------------------------------------------------------
 
@@ -357,9 +358,8 @@ class RedisStore:
             )
         examining = (examine(server, warn=warn) for server in self._masters.servers)
         for examined in await asyncio.gather(*examining, return_exceptions=True):
-            if isinstance(examined, StoreDown):  # it is known by now that the store answers
-                log.warning("a part of the store is away", reason=str(examined))
-            elif examined is not None:
+            # The store answers, so a part of it may be away.
+            if examined is not None and not isinstance(examined, StoreDown):
                 raise examined
         for server in self._masters.servers:
             self._lineages.examine(server, warn=warn)
@@ -389,7 +389,9 @@ async def send_confirmed(server: Pipeline, *command: Any) -> Any:
     await asyncio.wait(both)
     written = both[0].result()
     if written and not both[1].result():
-        raise StoreDown(f"no replica had the write within {WAIT_MS} ms")
+        reason = f"no replica had the write within {WAIT_MS} ms"
+        server.note_refusal(reason)
+        raise StoreDown(reason)
     return written
 
 
