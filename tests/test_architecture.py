@@ -38,7 +38,7 @@ RANK |= {
 }
 RANK |= {"asking": 2, "ticker": 2, "timekeeping": 2, "tickets": 4, "profiles": 4}
 RANK |= {"web": 5, "live": 5, "outbound": 5, "app": 6, "recordings": 6}
-RANK |= {"serving": 7, "replaying": 7, "cli": 8, "__main__": 9}
+RANK |= {"strangers": 6, "serving": 7, "replaying": 7, "cli": 8, "__main__": 9}
 IMPURE = {
     "asyncio",
     "time",

@@ -62,17 +62,19 @@ def build(
     clock: Callable[[], int] | None = None,
     environ: Mapping[str, str] | None = None,
     at_work: Path | None = None,
+    warned: bool = False,
 ) -> Application:
     """A whole server as an ASGI application; it runs between lifespan startup and shutdown.
 
     `store` is used as given and left open; without one, `settings.redis_url` is connected to. `clock` gives
     milliseconds since the epoch, by default those of the store. `environ` is what `${NAME}` in webhooks is read from;
     `at_work` is the file in which the processes of this machine note what they are deciding, for the case that one dies
-    of it. Raises ValueError for a key that is none.
+    of it. With `warned`, `preflight` has told what of the store is not as it should be. Raises ValueError for a key
+    that is none.
     """
     clock = clock or StoreTime()
     gate = identify(settings, clock)
-    return Application(settings, gate, store=store, clock=clock, environ=environ or {}, at_work=at_work)
+    return Application(settings, gate, store=store, clock=clock, environ=environ or {}, at_work=at_work, warned=warned)
 
 
 async def preflight(settings: Settings) -> None:
@@ -144,6 +146,7 @@ class Application:
         clock: Callable[[], int],
         environ: Mapping[str, str],
         at_work: Path | None = None,
+        warned: bool = False,
     ) -> None:
         self.settings = settings
         self.identity = identity
@@ -154,6 +157,7 @@ class Application:
         self._given = store
         self._environ = environ
         self._at_work = at_work
+        self._warned = warned
         self._bare: dict[tuple[str, str], ASGIApp] = {}
         self._http: ASGIApp = Starlette()
 
@@ -194,7 +198,7 @@ class Application:
         if self._given is not None:
             return self._given
         assert self.settings.redis_url is not None, "a store or its URL is needed"
-        store = await RedisStore.connect(self.settings.redis_url, ack=self.settings.ack)
+        store = await RedisStore.connect(self.settings.redis_url, ack=self.settings.ack, warn=not self._warned)
         stack.push_async_callback(store.close)
         return store
 
@@ -244,7 +248,9 @@ class Application:
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
             routes += Ingest(parts.runner, self.identity, self.clock, self.limits).routes()
             routes += ticket.routes(parts.runner, self.identity) + admin.routes(parts.runner, self.identity)
-            routes += explain.routes(parts.store, parts.rules.program, self.identity, self.clock)
+            routes += explain.routes(
+                parts.store, parts.rules.program, parts.runner.guard, identity=self.identity, clock=self.clock
+            )
             routes += quarantine.routes(parts.store, parts.switched_off, self.identity)
             routes += tail.routes(parts.store, self.identity, self.clock, lambda: self.draining)
             routes += self._pages(parts.store)

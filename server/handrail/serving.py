@@ -27,6 +27,8 @@ from handrail.logs import Cap, PlainFormatter, escape_values
 from handrail.settings import OperatorError, Role, Settings
 from handrail.signals import REQUESTS_WITHIN, STUCK_AFTER
 from handrail.store import StoreDown, StoreUnusable, launch
+from handrail.strangers import find_strangers
+from handrail.web import demo
 
 LOOK = 0.05  # seconds between two looks at processes that end
 READY_WITHIN = 30.0  # seconds that a new process may take to start
@@ -34,6 +36,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 PARENT = "HANDRAIL_PARENT_PID"  # tells a child process whose child it is
+
+log = structlog.get_logger(__name__)
 
 
 def serve(
@@ -46,6 +50,8 @@ def serve(
     """
     _log_to_stderr(settings.log_level)
     _leave_on_signals()
+    for line in find_strangers(environ, [settings.rules, demo.RULES]):
+        log.warning(line)
     with bind(settings.host, settings.port) as listening, _operator_faults(), _store_url(settings) as url:
         here = {"redis_url": url, "role": _effective_role(settings), "port": listening.getsockname()[1]}
         shared = settings.model_copy(update=here)
@@ -53,7 +59,7 @@ def serve(
         environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
         ready = partial(announce, address(listening))
         if settings.workers == 1:
-            app = build(shared, environ=environ, at_work=_at_work(shared))
+            app = build(shared, environ=environ, at_work=_at_work(shared), warned=True)
             _run_here(app, _options(shared), listening, ready)
         else:
             patience = settings.drain_ms / 1_000 + STUCK_AFTER
@@ -65,7 +71,7 @@ def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
     """The application of a child process, which does not outlive its parent."""
     _die_with_parent(int(environ[PARENT]))
     _log_to_stderr(settings.log_level)
-    return build(settings, environ=environ, at_work=_at_work(settings))
+    return build(settings, environ=environ, at_work=_at_work(settings), warned=True)
 
 
 def _at_work(settings: Settings) -> Path:

@@ -84,17 +84,18 @@ class RedisStore:
         self._listed: set[str] = set()  # processes that were among the nodes once
 
     @classmethod
-    async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> Self:
+    async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted", warn: bool = True) -> Self:
         """Open a store and see that it is one we can use.
 
-        `deadline` is in seconds, for every single command; `ack` what an answered commit is worth. Raises StoreDown
+        `deadline` is in seconds, for every single command; `ack` what an answered commit is worth; without
+        `warn` nothing is said of how the store is set up. Raises StoreDown
         when nothing answers, StoreUnusable when what answers is too old, laid out for another number of buckets, or set
         up so that it cannot give such an answer.
         """
         store = cls(url, deadline=deadline, ack=ack)
         try:
             await store._masters.connect()
-            await store._examine()
+            await store._examine(warn=warn)
         except BaseException:
             await store.close()
             raise
@@ -329,7 +330,7 @@ class RedisStore:
             self._pulse.cancel()
         self._masters.shut()
 
-    async def _examine(self) -> None:
+    async def _examine(self, *, warn: bool) -> None:
         before = await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX", "GET")
         count = before or b"%d" % BUCKETS
         if count != b"%d" % BUCKETS:
@@ -338,13 +339,14 @@ class RedisStore:
                 f"{shown} is laid out in {count.decode('utf-8', 'replace')} buckets and this version of Handrail uses "
                 f"{BUCKETS}: use the version that wrote it, or another database"
             )
-        for examined in await asyncio.gather(*map(examine, self._masters.servers), return_exceptions=True):
+        examining = (examine(server, warn=warn) for server in self._masters.servers)
+        for examined in await asyncio.gather(*examining, return_exceptions=True):
             if isinstance(examined, StoreDown):  # it is known by now that the store answers
                 log.warning("a part of the store is away", reason=str(examined))
             elif examined is not None:
                 raise examined
         for server in self._masters.servers:
-            self._lineages.examine(server)
+            self._lineages.examine(server, warn=warn)
 
     async def _ask(self, key: bytes, *command: Any) -> Any:
         try:
@@ -375,13 +377,14 @@ async def send_confirmed(server: Pipeline, *command: Any) -> Any:
     return written
 
 
-async def examine(server: Pipeline) -> None:
-    """See that one server is one we can use. Raises StoreUnusable, StoreDown."""
+async def examine(server: Pipeline, *, warn: bool) -> None:
+    """See that one server is one we can use, and perhaps warn of how it is set up. Raises StoreUnusable, StoreDown."""
     await server.send("PING")  # what it said of itself is known once it is connected
     shown, version = server.address.shown, server.server.get(b"version", b"0").decode()
     if int(version.partition(".")[0]) < OLDEST:
         raise StoreUnusable(f"{shown} is Redis {version}; Handrail needs Redis {OLDEST} or newer, or Valkey")
-    await warn_of_loss(server)
+    if warn:
+        await warn_of_loss(server)
 
 
 async def warn_of_loss(server: Pipeline) -> None:
