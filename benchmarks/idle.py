@@ -31,7 +31,7 @@ AT_ONCE = 64
 FILES = 2_000  # more than connections, for either process
 
 
-def run() -> list[Row]:
+def run(quick: bool) -> list[Row]:
     if machine.raise_open_files(CONNECTIONS + FILES) < CONNECTIONS + FILES:
         raise MeasurementFault(f"{CONNECTIONS:,} connections need more open files: ulimit -n {CONNECTIONS + FILES}")
     found = [_round() for _ in range(ROUNDS)]

@@ -65,7 +65,7 @@ THENS = (
 )
 
 
-def run() -> list[Row]:
+def run(quick: bool) -> list[Row]:
     with TemporaryDirectory() as folder:
         for area in range(FILES):
             _path(Path(folder), area).write_text(_file(area))

@@ -47,6 +47,25 @@ def raise_open_files(wanted: int) -> int:
     return allowed
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [pid]
+    for one in found:
+        for listed in Path(f"/proc/{one}/task").glob("*/children"):
+            found += map(int, listed.read_text().split())
+    return found
+
+
+def family_seconds(pid: int) -> float:
+    """Processor time that a process and its children, as they are now, have used."""
+    return sum(map(cpu_seconds, family(pid)))
+
+
+def family_bytes(pid: int) -> int:
+    """Resident memory of a process and its children; what they share is counted for each."""
+    return sum(map(resident_bytes, family(pid)))
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time the process has used, all threads, user and system; in steps of one clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -77,12 +96,11 @@ def file_system(folder: Path) -> str:
 
 
 def describe() -> str:
-    """One line: processor, cores, system, load at the start."""
+    """One line: processor, cores, system."""
     named = (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines())
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((name for name, line in zip(named, lines, strict=True) if line.startswith("model name")), "processor")
-    usable, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    return f"{model}, {usable} cores · {platform.system()} {platform.release()} · load before {load:.1f}"
+    return f"{model}, {len(os.sched_getaffinity(0))} cores · {platform.system()} {platform.release()}"
 
 
 def versions() -> str:

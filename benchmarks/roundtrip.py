@@ -36,7 +36,7 @@ EVENTS = 150  # a round, by one user of its own, and as many pings and commits
 GOAL_MS = 2.0
 
 
-def run() -> list[Row]:
+def run(quick: bool) -> list[Row]:
     with ground() as place, serving(place, RULES) as server:
         return asyncio.run(_measure(server.port, place.url))
 

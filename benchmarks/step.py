@@ -44,7 +44,7 @@ title: "{{ user.traits.first_name | default('You') }} reached {{ event.propertie
 ACTS = ("sets a trait", "shows a message")
 
 
-def run() -> list[Row]:
+def run(quick: bool) -> list[Row]:
     programs = {size: _program(size) for size in SIZES}
     rows: list[Row] = []
     for group, act in enumerate(ACTS):

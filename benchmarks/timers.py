@@ -43,7 +43,7 @@ PATIENCE = 10.0  # seconds that the last may be late before it counts as lost
 GOAL_MS = 250
 
 
-def run() -> list[Row]:
+def run(quick: bool) -> list[Row]:
     program = load({"rules.yaml": RULES}, {}).program
     assert program is not None
     with ground() as place:
