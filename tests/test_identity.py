@@ -132,7 +132,7 @@ def test_a_token_is_for_the_audience_that_was_set() -> None:
 
 
 def test_what_to_set_for_an_audience_is_said() -> None:
-    def fault_of(gate: Identity, **claims: object) -> str:
+    def fault_of(gate: Identity, **claims: Any) -> str:
         with pytest.raises(BadInput) as caught:
             gate.authenticate(token(**claims), None, None)
         return f"{caught.value.message} {caught.value.fix}"
