@@ -160,7 +160,7 @@ async def test_over_tls(valkey: Embedded, store: RedisStore, tmp_path: Path) -> 
         far = await RedisStore.connect(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/tls.pem")
         assert await far.commit(turn())
         await far.close()
-        with pytest.raises(StoreDown, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(StoreDown, match="is not trusted"):
             await RedisStore.connect(f"rediss://127.0.0.1:{port}/0")
         await asyncio.gather(*tasks)
 

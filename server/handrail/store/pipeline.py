@@ -26,6 +26,7 @@ import hiredis
 import structlog
 
 from handrail.store.address import Address
+from handrail.store.hurdles import tell
 from handrail.store.protocol import BreakerOpen, StoreDown
 
 # Answers that say "not now": the command was not carried out, for a reason that may pass.
@@ -369,7 +370,7 @@ class Pipeline:
             if self._shut:
                 raise
         except (OSError, TimeoutError, StoreDown, hiredis.HiredisError) as error:
-            self._failed(wire, f"{self.address.shown} cannot be reached ({str(error) or 'no answer'})")
+            self._failed(wire, tell(error, self.address))
         except Exception as error:  # the rim of the attempt: whatever it ends in, there has to be another
             log.exception("what the store said of itself cannot be read", store=self.address.shown)
             self._failed(wire, f"{self.address.shown} cannot be understood ({type(error).__name__})")

@@ -16,6 +16,7 @@ from handrail.counts import Counts
 from handrail.store import journal
 from handrail.store.bells import Bells
 from handrail.store.heads import LENGTH
+from handrail.store.hurdles import RIGHTS
 from handrail.store.keys import (
     ALIVE,
     BUCKET_COUNT,
@@ -406,4 +407,5 @@ def fault(error: hiredis.ReplyError, key: bytes) -> Exception:
         return CorruptState(f"{key!r}, or a key written with it, is not of the type Handrail gives it")
     if text.startswith(("REFUSED", "ERR REFUSED")):
         return AssertionError(text)
-    return StoreUnusable(f"the store refused a command: {text}")
+    hint = f"; {RIGHTS}" if text.startswith("NOPERM") else ""
+    return StoreUnusable(f"the store refused a command: {text}{hint}")
