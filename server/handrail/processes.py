@@ -198,7 +198,7 @@ class Processes:
             case Report(figures):
                 child.heard(figures)
             case Gather():
-                self._begin(self._gather(child))
+                self._begin(self._answer(child))
         self._count_places()
 
     def _count_places(self) -> None:
@@ -226,8 +226,8 @@ class Processes:
                     log.error("a process that serves does not answer any more; it is killed", pid=child.process.pid)
                     child.send_signal(signal.SIGKILL)
 
-    async def _gather(self, asking: Child) -> None:
-        """Tell one what all have counted and measured."""
+    async def gather(self) -> Figures:
+        """What all have counted and measured, those included that are gone."""
         asked = [child for child in self._children if child.serves]
         for child in asked:
             child.ask()
@@ -235,7 +235,10 @@ class Processes:
             async with asyncio.timeout(REPORT_WITHIN):
                 for child in asked:
                     await child.told.wait()
-        asking.say(Gathered(add_up((self._past, *(child.figures for child in self._children)))))
+        return add_up((self._past, *(child.figures for child in self._children)))
+
+    async def _answer(self, child: Child) -> None:
+        child.say(Gathered(await self.gather()))
 
     # --- signals ---
 
