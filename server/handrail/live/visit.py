@@ -39,6 +39,7 @@ from handrail.core.frames import (
 from handrail.core.inputs import BadInput
 from handrail.core.state import State
 from handrail.identity import Caller, check_expiry, check_standing
+from handrail.lag import Lag
 from handrail.limits import Limits, TooMuch
 from handrail.live import inbound
 from handrail.live.admission import Admission, Refusal, stopping
@@ -112,11 +113,12 @@ class Reception:
         debts: Debts,
         *,
         limits: Limits,
+        lag: Lag,
         country_header: str | None = None,
     ) -> None:
         self.hub = hub
         self.limits = limits
-        self.door = Admission(limits)
+        self.door = Admission(limits, lag)
         self.runner = runner
         self.profiles = Profiles(runner)
         self.tickets = Tickets(runner.store, runner.clock)
