@@ -165,6 +165,7 @@ class Application:
         self.counts = Counts()
         self.limits = Limits(bounds_of(settings), time.monotonic, self.counts)
         self.draining = False
+        self._parting = False
         self._given = store
         self._environ = environ
         self._at_work = at_work
@@ -333,10 +334,11 @@ class Application:
 
     async def _part_from(self, live: Live) -> None:
         """Tell whoever is connected to go elsewhere; once."""
-        if not self.draining:
-            self.draining = True
+        if not self._parting:
+            self._parting = True
             if self._line is not None:
-                self._line.leave()
+                await self._line.leave()
+            self.draining = True
             await live.drain(window_ms=self.settings.drain_ms, within=GOODBYE_WITHIN)
 
     def _window(self, live: Live) -> float:

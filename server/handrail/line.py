@@ -11,6 +11,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +19,8 @@ from msgspec import Struct
 from handrail.figures import Figures
 
 LONGEST = 1024 * 1024  # bytes of a message
+RELEASE_WITHIN = 0.5  # seconds for the parent to say what becomes of the door
+LAST_IN = 0.2  # seconds for the handshakes of those who were let in just before it closed
 GATHER_WITHIN = 5.0  # seconds for the figures of all processes: more than the parent gives each of them
 
 
@@ -44,7 +47,11 @@ class Ask(Struct, frozen=True, tag="ask"):
 
 
 class StepBack(Struct, frozen=True, tag="step_back"):
-    """Others serve: the child shall take no new connections."""
+    """Others serve: the child that leaves shall take no new connections."""
+
+
+class Stay(Struct, frozen=True, tag="stay"):
+    """Nobody else serves: the child that leaves shall go on telling callers so."""
 
 
 class Gathered(Struct, frozen=True, tag="gathered"):
@@ -54,7 +61,7 @@ class Gathered(Struct, frozen=True, tag="gathered"):
 
 
 FromChild = Ready | Leaving | Report | Gather
-FromParent = Ask | StepBack | Gathered
+FromParent = Ask | StepBack | Stay | Gathered
 read_child = msgspec.json.Decoder(FromChild).decode
 read_parent = msgspec.json.Decoder(FromParent).decode
 
@@ -76,6 +83,7 @@ class Line:
         self._end = end
         self._turn = asyncio.Lock()  # one gathering at a time
         self._gathered: asyncio.Future[Figures] | None = None
+        self._released = asyncio.Event()
 
     async def open(self) -> None:
         self._reader, self._writer = await asyncio.open_unix_connection(sock=self._end, limit=LONGEST)
@@ -90,8 +98,12 @@ class Line:
     def ready(self) -> None:
         self._say(Ready())
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
+        """Return when the door is closed and those who had come through it are in, or when it is to stay open."""
         self._say(Leaving())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._released.wait(), RELEASE_WITHIN)
+            await asyncio.sleep(LAST_IN)
 
     async def gather(self) -> Figures:
         """The figures of all processes. Raises ParentSilent."""
@@ -114,6 +126,9 @@ class Line:
                 self._say(Report(self.report()))
             case StepBack():
                 self.step_back()
+                self._released.set()
+            case Stay():
+                self._released.set()
             case Gathered(figures):
                 if self._gathered is not None and not self._gathered.done():
                     self._gathered.set_result(figures)

@@ -30,6 +30,7 @@ from handrail.line import (
     Leaving,
     Ready,
     Report,
+    Stay,
     StepBack,
     read_child,
     write,
@@ -195,6 +196,8 @@ class Processes:
             case Leaving():
                 child.leaves = True
                 child.gone.set()
+                if self._stopping.is_set() or not any(each.accepts for each in self._children):
+                    child.say(Stay())
             case Report(figures):
                 child.heard(figures)
             case Gather():
