@@ -31,7 +31,7 @@ def test_what_a_url_names(url: str, kind: str, shown: list[str], service: str) -
 
 
 def test_every_server_of_a_url_is_entered_the_same_way(tmp_path: Path) -> None:
-    authorities, _ = certify(tmp_path)
+    authorities = certify(tmp_path)
     first, second = locate(f"rediss+cluster://ana:s3cret%2F@a:1,b:2/?ssl_ca_certs={authorities}").addresses
     assert first.greeting() == second.greeting() == [("HELLO", 3, "AUTH", "ana", "s3cret/")]
     assert first.has_tls

@@ -79,10 +79,10 @@ async def test_tls_where_something_else_answers() -> None:
 
 
 async def test_tls_where_there_is_none_and_none_where_there_is(tmp_path: Path) -> None:
-    certificate, key = certify(tmp_path)
+    certificate = certify(tmp_path)
     with Master(tmp_path / "plain", **EVERYSEC) as plain:
         assert "does it speak TLS at that port?" in await fault_of(f"rediss://127.0.0.1:{plain.port}")
-        async with wrapped(plain.port, certificate, key) as port:
+        async with wrapped(plain.port, certificate) as port:
             assert "if it speaks TLS, begin HANDRAIL_REDIS_URL with rediss" in await fault_of(
                 f"redis://127.0.0.1:{port}"
             )
@@ -95,10 +95,10 @@ async def test_tls_where_there_is_none_and_none_where_there_is(tmp_path: Path) -
 
 
 @asynccontextmanager
-async def wrapped(inner: int, certificate: Path, key: Path) -> AsyncIterator[int]:
+async def wrapped(inner: int, certificate: Path) -> AsyncIterator[int]:
     """TLS before the server at a port of this machine."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate)
 
     tasks: set[asyncio.Task[None]] = set()
 

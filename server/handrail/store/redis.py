@@ -35,7 +35,18 @@ from handrail.store.nodes import Nodes, Send
 from handrail.store.packing import pack_commit, pack_job, read_job, read_position, read_state
 from handrail.store.parsing import LARGEST, parse_due, parse_messages
 from handrail.store.pipeline import Pipeline, pack
-from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, Quarantined, StoreDown, StoreUnusable
+from handrail.store.protocol import (
+    Ack,
+    Bell,
+    Commit,
+    CorruptState,
+    Job,
+    Quarantined,
+    Shortfall,
+    StoreDown,
+    StoreUnusable,
+)
+from handrail.store.replicas import find_shortfall
 from handrail.store.scripts import (
     CLAIM,
     COMMIT,
@@ -325,6 +336,10 @@ class RedisStore:
         if len(faults) == len(answers):
             raise faults[0]
         return perf_counter() - start
+
+    async def shortfall(self) -> Shortfall | None:
+        servers = [*self._masters.reachable(range(COMMON + 1))]
+        return await find_shortfall(servers) if self.confirms else None
 
     async def close(self) -> None:
         if self._pulse is not None:
