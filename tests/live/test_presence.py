@@ -19,7 +19,13 @@ class Process:
         self.runner = Runner(self.store, lambda _user: PROGRAM, Clock(), node)
         self.seconds = 0.0
         self.recalled = 0
-        self.presence = Presence(self.runner, recall=self._recall, monotonic=lambda: self.seconds)
+        self.here: dict[str, list[str]] = {}
+        self.presence = Presence(
+            self.runner,
+            recall=self._recall,
+            here=lambda user: self.here.get(user, []),
+            monotonic=lambda: self.seconds,
+        )
 
     def _recall(self) -> None:
         self.recalled += 1
@@ -170,6 +176,37 @@ async def test_a_debt_made_while_others_are_paid_is_not_forgotten(shelf: Shelf) 
     await process.presence.beat()
     await process.presence.beat()
     assert [await process.connections(user) for user in ("ada", "bob")] == [[], []]
+
+
+async def test_connections_that_a_loss_of_data_brought_back_are_ended_by_their_own_process(shelf: Shelf) -> None:
+    process, other = Process(shelf, "t-a"), Process(shelf, "t-b")
+    for user in ("ada", "bob"):
+        await process.connect(user)
+        await other.connect(user)
+    process.here["bob"] = ["c-t-a"]
+    process.presence.doubt()
+    assert process.presence.owes("ada")  # nobody may strike them off the list before it was looked through
+    await process.presence.beat()
+    assert await process.connections("ada") == ["c-t-b"]
+    assert await process.connections("bob") == ["c-t-a", "c-t-b"]
+    assert await process.store.enlisted("t-a") == ["bob"]
+    assert not process.presence.owes("ada")
+
+
+async def test_the_list_is_looked_through_once_more_where_the_store_went_away_meanwhile(shelf: Shelf) -> None:
+    process = Process(shelf, "t-a")
+    await process.connect("ada")
+    process.presence.doubt()
+
+    async def away(node: str) -> list[str]:
+        raise StoreDown(node)
+
+    enlisted, process.store.enlisted = process.store.enlisted, away  # type: ignore[method-assign]
+    with pytest.raises(StoreDown):
+        await process.presence.beat()
+    process.store.enlisted = enlisted  # type: ignore[method-assign]
+    await process.presence.beat()
+    assert await process.connections("ada") == []
 
 
 class Broken(MemoryStore):

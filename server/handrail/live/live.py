@@ -43,6 +43,7 @@ class Live:
         self.presence = Presence(
             runner,
             recall=lambda: self.desk.recall(RECONNECT_MS),
+            here=lambda user: [connection.id for connection in self.hub.connections_of(user)],
             monotonic=monotonic,
         )
         self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)

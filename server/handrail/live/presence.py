@@ -4,17 +4,21 @@ Each process writes a heartbeat. How long another has been silent is judged by t
 the last time its heartbeat was seen to change: wrong clocks kill nobody. Rounds in which the store was away count for
 nothing. A dead process's users get an alarm that says so, which drops the connections it held; any process may do that,
 twice does no harm. A process that finds itself declared dead sends its clients to connect again.
+
+A loss of data may bring back connections whose end was stored already. Nobody would tell it again, and their process
+lives: so after every reconnect each process looks through what the store has of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 
 import structlog
 
-from handrail.core.events import Alarm, Event
+from handrail.core.events import Alarm, Disconnected, Event
 from handrail.runner import Runner, TooManyConflicts
 from handrail.store.protocol import CorruptState, StoreDown
 
@@ -31,18 +35,34 @@ def name_node(*, timers: bool) -> str:
     return f"{KEEPER if timers else 'w-'}{secrets.token_hex(6)}"
 
 
-class Presence:
-    """`recall` is called when others took this process for dead. `monotonic` gives seconds."""
+def departure(connection: str, now: int) -> Disconnected:
+    """Its id is always the same, so a connection ends once, whoever tells."""
+    return Disconnected(id=f"{connection}.close", at=now, connection=connection)
 
-    def __init__(self, runner: Runner, *, recall: Callable[[], None], monotonic: Callable[[], float]) -> None:
+
+class Presence:
+    """`recall` is called when others took this process for dead; `here` gives the ids of the connections it has of a
+    user. `monotonic` gives seconds."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        recall: Callable[[], None],
+        here: Callable[[str], Collection[str]],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._runner = runner
         self._store = runner.store
         self._node = runner.node
         self._recall = recall
+        self._here = here
         self._monotonic = monotonic
         self._beaten = False
         self._changed: dict[str, tuple[int, float]] = {}  # node -> its heartbeat, and when we saw that change
         self._owed: list[tuple[str, Event]] = []
+        self._doubtful = False  # whether the store still has what this process has told it
+        self._store.on_reconnect(self.doubt)
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -58,7 +78,12 @@ class Presence:
         self._owed.append((user, event))
 
     def owes(self, user: str) -> bool:
-        return any(user == debtor for debtor, _ in self._owed)
+        """Whether something of the user's may still have to be told, so that they have to stay enlisted."""
+        return self._doubtful or any(user == debtor for debtor, _ in self._owed)
+
+    def doubt(self) -> None:
+        """The store may have lost what it had: the next round sees what it has of this process."""
+        self._doubtful = True
 
     async def run(self) -> None:
         while True:
@@ -74,6 +99,8 @@ class Presence:
         alive = await self._store.nodes()
         await self._show_life(forgotten=not alive.get(self._node))  # 0: and it has let somebody in since
         await self._settle_debts()
+        if self._doubtful:
+            await self._look_through()
         for node in self._silent(alive):
             try:
                 await self._bury(node)
@@ -110,6 +137,27 @@ class Presence:
             user, event = debt = self._owed[0]
             await self._runner.apply(user, event)
             self._owed.remove(debt)
+
+    async def _look_through(self) -> None:
+        """End every connection of this process that the store has and that is over. Raises StoreDown, and is then done
+        again."""
+        self._doubtful = False  # first: it may become so again meanwhile
+        try:
+            users = await self._store.enlisted(self._node)
+            for start in range(0, len(users), CHUNK):
+                await asyncio.gather(*map(self._end_leftovers, users[start : start + CHUNK]))
+        except BaseException:
+            self._doubtful = True
+            raise
+
+    async def _end_leftovers(self, user: str) -> None:
+        with suppress(CorruptState):  # it is in quarantine, and holds up nobody else
+            state = self._runner.recall(user) or await self._runner.read(user)
+            over = {name for name, each in state.connections.items() if each.node == self._node} - {*self._here(user)}
+            for name in sorted(over):
+                await self._runner.apply(user, departure(name, self._runner.clock()))
+            if not self._here(user) and not self.owes(user):
+                await self._store.delist(self._node, user)
 
     async def _bury(self, node: str) -> None:
         """Drop what a dead process held. Raises StoreDown; what was not reached is left for the next round."""

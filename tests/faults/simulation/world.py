@@ -402,8 +402,7 @@ class World:
                 left.append(f"the session of {user} does not end")
             held = set(history.state.connections) if history.state else set()
             there = {tab.connection for tab in self.tabs if tab.user == user}
-            # The end of a connection that a loss of data took away is not told again: the process lives.
-            if held != there and not (self.oracle.losses and held > there):
+            if held != there:
                 left.append(f"connections of {user}: {held}, not {there}")
         nodes = {worker.process.name for worker in self.workers}
         alive = {node.decode() for node in self.server.ask(("ZRANGE", "hr:{nodes}:alive", 0, -1))[0]}
