@@ -179,11 +179,15 @@ class Presence:
 
     async def _correct(self, enlisted: set[str]) -> None:
         """Have those on the list of this process who are here, and nobody else."""
-        for user in sorted(set(self._hub.users()) - enlisted):
+        wrong = sorted(enlisted.symmetric_difference(self._hub.users()))
+        for start in range(0, len(wrong), CHUNK):
+            await asyncio.gather(*map(self._list, wrong[start : start + CHUNK]))
+
+    async def _list(self, user: str) -> None:
+        if self._hub.has(user):
             await self._store.enlist(self._node, user)
-        for user in sorted(enlisted):
-            if not self._hub.has(user) and not self.owes(user):
-                await self._store.delist(self._node, user)
+        elif not self.owes(user):
+            await self._store.delist(self._node, user)
 
     async def _bury(self, node: str) -> None:
         """Drop what a dead process held. Raises StoreDown; what was not reached is left for the next round."""
