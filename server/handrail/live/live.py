@@ -41,12 +41,13 @@ class Live:
         limits: Limits | None = None,
     ) -> None:
         monotonic = monotonic or asyncio.get_running_loop().time
+        self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)
         self.presence = Presence(
             runner,
+            self.hub,
             recall=lambda: self.desk.recall(RECONNECT_MS),
             monotonic=monotonic,
         )
-        self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)
         self.timers = Timers(runner, nodes=lambda: self.presence.nodes)
         self.lapses = Lapses(self.hub, runner)
         self.lag = Lag()

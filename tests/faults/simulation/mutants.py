@@ -95,6 +95,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch("live.timers", "for due, user in found:", "for due, user in found if mine is None else ():"),
     ),
     "dead-unburied": (Patch("live.presence", "            await self._bury(node)", "            pass"),),
+    "leftovers-kept": (Patch("live.presence", "            await self._put_right()", "            pass"),),
     # --- connections ---
     "acknowledged-at-once": (
         Patch(
