@@ -65,9 +65,9 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "told-before-written": (
         Patch(
             RUNNER,
-            "        if not await self.store.commit(commit):",
-            "        self._tell(Committed(user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))\n"
-            "        if not await self.store.commit(commit):",
+            "                self.store.write(turn.commit, partial(self._hear, user, turn, batch))",
+            "                self._publish(turn)\n"
+            "                self.store.write(turn.commit, partial(self._hear, user, turn, batch))",
         ),
     ),
     "conflict-ignored": (

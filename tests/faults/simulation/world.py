@@ -465,13 +465,18 @@ class Worker:
             self.die()
             world.loop.call_later(0.5, world._start_worker, context=world.ether.context)
             return
-        commit = store.commit
+        commit, write = store.commit, store.write
 
         async def announced(what: Commit, *more: Any) -> Any:
             world.oracle.announce(what)
             return await commit(what, *more)
 
+        def announced_write(what: Commit, told: Callable[[bool], None]) -> None:
+            world.oracle.announce(what)
+            write(what, told)
+
         store.commit = announced  # type: ignore[method-assign,assignment]
+        store.write = announced_write  # type: ignore[method-assign,assignment]
         self.process.name = name_node(timers=True)
         runner = Runner(store, lambda _: world.program, world.clock, self.process.name)
         live = Live(runner, Identity(world.clock))
