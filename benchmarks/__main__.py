@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import conditions, idle, job, loading, machine, results, roundtrip, step, timers
+from benchmarks import conditions, fanout, idle, job, loading, machine, results, roundtrip, step, timers
 from benchmarks.figures import VERSIONS, MeasurementFault, Row
 from benchmarks.servers import ground
 
@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[str, Callable[[bool], list[Row]]]] = {
     "step": ("Deciding on an event, as rules grow", step.run),
     "loading": ("Loading 10,000 triggers", loading.run),
     "timers": ("Timers", timers.run),
+    "fanout": ("One message to 5,000 connections", fanout.run),
     "idle": ("An idle connection, and connecting", idle.run),
 }
 

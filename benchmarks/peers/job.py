@@ -63,8 +63,7 @@ async def load(user: str) -> tuple[str, State]:
     stored = await redis.get(f"{OWN}:state:{user}")
     if stored is None:
         return NOBODY, fresh(user)
-    version: str = stored[:16]
-    return version, json.loads(stored[16:])
+    return str(stored[:16]), json.loads(stored[16:])
 
 
 def fresh(user: str) -> State:
