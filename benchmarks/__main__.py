@@ -5,6 +5,7 @@ Without names it runs all, the better part of an hour; `--quick` runs small size
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -12,10 +13,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import conditions, idle, job, loading, machine, results, roundtrip, step, timers
+from benchmarks import (
+    acks,
+    conditions,
+    fanout,
+    idle,
+    job,
+    loading,
+    machine,
+    replaying,
+    results,
+    roundtrip,
+    startup,
+    step,
+    timers,
+)
 from benchmarks.figures import VERSIONS, MeasurementFault, Row
 from benchmarks.servers import ground
 
@@ -27,6 +43,10 @@ PARTS: dict[str, tuple[str, Callable[[bool], list[Row]]]] = {
     "step": ("Deciding on an event, as rules grow", step.run),
     "loading": ("Loading 10,000 triggers", loading.run),
     "timers": ("Timers", timers.run),
+    "fanout": ("One message to 5,000 connections", fanout.run),
+    "acks": ("What an acknowledgement is worth, and costs", acks.run),
+    "startup": ("Starting", startup.run),
+    "replay": ("Replaying an archive", replaying.run),
     "idle": ("An idle connection, and connecting", idle.run),
 }
 
@@ -39,6 +59,7 @@ def main(arguments: list[str]) -> int:
         progress.print(f"no such part: {unknown[0]}" if unknown else "the benchmarks read /proc: they need Linux")
         progress.print(f"usage: python -m benchmarks [{' | '.join(PARTS)}]… [--quick]", markup=False)
         return 2
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # loading tells of itself
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
     table, complete, notes = _table(), True, _preamble()
     folder = results.QUICK if quick else results.FOLDER

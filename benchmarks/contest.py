@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,8 +41,7 @@ class Used:
 
 
 def used(place: Ground, server: Server) -> Used:
-    own = os.times()
-    return Used(machine.family_seconds(server.pid), machine.cpu_seconds(place.store.pid), own.user + own.system)
+    return Used(machine.family_seconds(server.pid), machine.cpu_seconds(place.store.pid), machine.own_seconds())
 
 
 def start_all(

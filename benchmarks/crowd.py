@@ -19,6 +19,7 @@ from time import perf_counter
 from benchmarks.client import PONG, frame, frame_at
 from benchmarks.figures import MeasurementFault
 
+AT_A_TIME = 4_096  # bytes; what is left is read next
 AT_ONCE = 64  # handshakes under way
 AGAIN = 0.25  # seconds until a connection that was refused for the moment (503) is tried again
 PATIENCE = 60.0  # seconds a server may take for what it always does at once
@@ -133,7 +134,7 @@ class Crowd:
         for descriptor, _ in ready:
             line = self._lines[descriptor]
             try:
-                data = line.socket.recv(65_536)
+                data = line.socket.recv(AT_A_TIME)
             except BlockingIOError:
                 continue
             except ConnectionError:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-OURS = "Handrail"
+OURS, OURS_SSE = "Handrail", "Handrail, SSE"
 VERSIONS = "versions"  # the measure of a row that says what a server is made of
 
 

@@ -73,7 +73,7 @@ IDENTIFY = frame(TEXT, encode({"type": "identify", "id": "traits", "traits": TRA
 EVENT_FRAME = frame(TEXT, encode({"type": "track", **EVENT}).replace(b'"########"', b"########"))
 
 
-def _ours(number: int) -> Steps:
+def open_ours(number: int) -> Steps:
     return [*hello(f"u-{number}"), (IDENTIFY, b'"type":"ack"')]
 
 
@@ -82,7 +82,7 @@ def _theirs(number: int) -> Steps:
 
 
 CONTESTANTS = (
-    Contestant(OURS, handrail(RULES), Dialect(_ours, MARK, EVENT_FRAME), machine.versions),
+    Contestant(OURS, handrail(RULES), Dialect(open_ours, MARK, EVENT_FRAME), machine.versions),
     Contestant(
         ENGINE,
         node_script("job.js", "rules"),

@@ -14,11 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from benchmarks.figures import MeasurementFault
 from handrail.store.binary import find_server
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SYNCS = 50
+SPARE_FILES = 1_000  # that a process has open besides its connections
 
 
 def cores() -> tuple[int, int] | None:
@@ -45,6 +47,19 @@ def raise_open_files(wanted: int) -> int:
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return allowed
+
+
+def need_open_files(connections: int) -> None:
+    """Let this process, and so its children, have that many connections. Raises MeasurementFault if it may not."""
+    wanted = connections + SPARE_FILES
+    if raise_open_files(wanted) < wanted:
+        raise MeasurementFault(f"{connections:,} connections need more open files: ulimit -n {wanted}")
+
+
+def own_seconds() -> float:
+    """Processor time this process has used."""
+    spent = os.times()
+    return spent.user + spent.system
 
 
 def family(pid: int) -> list[int]:

@@ -19,7 +19,7 @@ Panel = tuple[str, Sequence[tuple[str, Row]]]
 
 
 def draw(title: str, rows: Iterable[Row], own: str) -> str:
-    """The whole picture; bars of the server called `own` stand out. Rows without figures are left out."""
+    """The whole picture; bars of servers whose name begins with `own` stand out. Rows without figures are left out."""
     panels = _panels([each for each in rows if each.rounds])
     body, y = [_text(MARGIN, MARGIN + 12, title, "head")], MARGIN + HEAD
     for measure, bars in panels:
@@ -27,7 +27,7 @@ def draw(title: str, rows: Iterable[Row], own: str) -> str:
         y += HEAD - GAP
         most = max(max(each.rounds) for _, each in bars) or 1.0
         for name, each in bars:
-            body += _bar(y, name, each, most, OWN if name == own or not each.of else OTHER)
+            body += _bar(y, name, each, most, OWN if name.startswith(own) or not each.of else OTHER)
             y += BAR + GAP
         y += GAP
     height = y + MARGIN

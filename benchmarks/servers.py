@@ -59,6 +59,13 @@ def serving(place: Ground, rules: str, settings: Mapping[str, str] | None = None
     folder = place.folder / "rules"
     folder.mkdir(exist_ok=True)
     (folder / "rules.yaml").write_text(rules, encoding="utf-8")
+    with serving_folder(place, folder, settings) as server:
+        yield server
+
+
+@contextmanager
+def serving_folder(place: Ground, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The same with a folder of rules."""
     command = [sys.executable, "-m", "handrail", "serve", "--port", "0", "--rules", str(folder), "--redis", place.url]
     with running(place, command, {"HANDRAIL_DEMO": "off", **(settings or {})}) as process:
         yield Server(_port(process), process.pid)

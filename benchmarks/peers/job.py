@@ -63,8 +63,7 @@ async def load(user: str) -> tuple[str, State]:
     stored = await redis.get(f"{OWN}:state:{user}")
     if stored is None:
         return NOBODY, fresh(user)
-    text = str(stored)
-    return text[:16], json.loads(text[16:])
+    return str(stored[:16]), json.loads(stored[16:])
 
 
 def fresh(user: str) -> State:
