@@ -107,7 +107,9 @@ def ask(url: str, body: Any = None) -> Any:
 
 
 def children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Whichever of its threads started them."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for found in lists for each in found.read_text().split()]
 
 
 def gone(pid: int) -> bool:

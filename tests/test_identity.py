@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from joserfc import jwt
@@ -132,7 +133,7 @@ def test_a_token_is_for_the_audience_that_was_set() -> None:
 
 
 def test_what_to_set_for_an_audience_is_said() -> None:
-    def fault_of(gate: Identity, **claims: object) -> str:
+    def fault_of(gate: Identity, **claims: Any) -> str:
         with pytest.raises(BadInput) as caught:
             gate.authenticate(token(**claims), None, None)
         return f"{caught.value.message} {caught.value.fix}"

@@ -6,8 +6,11 @@ import asyncio
 from typing import Any
 
 import msgspec
+import pytest
 
+from handrail.core.events import Event
 from handrail.live.connection import Out
+from handrail.runner import Outcome
 from nodes import Node, until
 
 
@@ -18,8 +21,11 @@ class Page:
 
     def __init__(self) -> None:
         self.heard: list[dict[str, Any]] = []
+        self.reads = asyncio.Event()
+        self.reads.set()
 
     async def write(self, batch: list[Out]) -> None:
+        await self.reads.wait()
         self.heard += [msgspec.json.decode(out.data) for out in batch]
 
     async def close(self, code: int, reason: str, reconnect_ms: int) -> None: ...
@@ -49,4 +55,48 @@ async def test_the_last_acknowledgement_is_that_of_the_last_event_of_a_user_just
     await asyncio.sleep(0.01)  # for what is on its way to the page
     assert page.acknowledged[-1] == ids[-1]
     assert page.acknowledged == sorted(page.acknowledged, key=ids.index)
+    await visit.leave()
+
+
+async def test_what_the_old_epoch_had_is_acknowledged_ahead_of_the_welcome_of_the_new(node: Node) -> None:
+    page = Page()
+    visit = node.live.desk.receive(page)
+    await visit.listen(tell("hello", user_id="ada"))
+    await until(lambda: page.heard != [])
+    page.reads.clear()
+    visit.connection.push(b'{"type":"pong"}')  # on its way when the page stops reading
+    await asyncio.sleep(0)
+    await visit.listen(tell("track", id="e1", name="looked"))
+    await node.runner.drain()
+    visit.connection.greet(b'{"type":"welcome"}', "another", 0)
+    page.reads.set()
+    await until(lambda: len(page.heard) == 4)
+    assert [message["type"] for message in page.heard] == ["welcome", "pong", "ack", "welcome"]
+    assert page.acknowledged == ["e1"]
+    await visit.leave()
+
+
+async def test_what_only_the_old_epoch_had_is_submitted_again_before_it_is_acknowledged(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, submitted = Page(), list[str]()
+    held: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    submit = node.live.desk.profiles.submit
+
+    def hold(user: str, event: Event, *, known: bool) -> asyncio.Future[Outcome]:
+        submitted.append(event.id)
+        return held if event.id == "e1" else submit(user, event, known=known)
+
+    monkeypatch.setattr(node.live.desk.profiles, "submit", hold)
+    visit = node.live.desk.receive(page)
+    await visit.listen(tell("hello", user_id="ada"))
+    for each in ("e1", "e2"):
+        await visit.listen(tell("track", id=each, name="looked"))
+    await node.runner.drain()
+    visit.connection.greet(b'{"type":"welcome"}', "another", 0)
+    held.set_result(Outcome(id="e1"))
+    await until(lambda: page.acknowledged != [])
+    assert submitted[1:] == ["e1", "e2", "e2"]
+    await until(lambda: page.acknowledged[-1] == "e2")
+    assert page.acknowledged == ["e1", "e2"]
     await visit.leave()

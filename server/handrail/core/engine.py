@@ -201,6 +201,8 @@ def _number(state: State, at: int) -> int:
 def _learn(turn: Turn, context: dict[str, Any], at: int) -> None:
     """Locale and time zone, where the profile does not say and the event's context does; place and device, if no newer
     event told of them."""
+    if not context:
+        return
     turn.locate(context.get("location"), context.get("device"), at)
     told = {key: context[key] for key in ("locale", "timezone") if isinstance(context.get(key), str)}
     turn.set_traits({key: value for key, value in told.items() if key not in turn.state.traits})
@@ -208,12 +210,10 @@ def _learn(turn: Turn, context: dict[str, Any], at: int) -> None:
 
 def _follow_steps(turn: Turn, event: ev.Track) -> None:
     """`step_viewed`, `step_completed`, `step_skipped`; what is done is not undone by a later view or skip."""
+    if not event.name.startswith("step_"):
+        return
     step_id, status = event.properties.get("step"), event.name.removeprefix("step_")
-    if (
-        not event.name.startswith("step_")
-        or status not in ("viewed", "completed", "skipped")
-        or not isinstance(step_id, str)
-    ):
+    if status not in ("viewed", "completed", "skipped") or not isinstance(step_id, str):
         return
     if FURTHER[status] > FURTHER.get(turn.state.steps.get(step_id, ""), 0):
         _note_step(turn, step_id, status)

@@ -175,7 +175,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
 
     def fork(self) -> State:
         """A copy that may be changed without touching this one. Values inside the containers are immutable."""
-        new = copy(self)
+        new: State = self.__copy__()  # type: ignore[attr-defined]
         new.traits = self.traits.copy()
         new.told = self.told.copy()
         new.consents = self.consents.copy()

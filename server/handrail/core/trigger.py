@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from handrail.core.actions import THENS, Action, PromptThen, ShowPrompt
 from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration, Limits
+from handrail.core.effects import Considered
 from handrail.core.names import Name
 from handrail.core.program import Cancel, Trigger
 from handrail.core.reentry import ReentryShape, compile_reentry
@@ -81,6 +82,7 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
         preempt=shape.preempt,
         reentry=compile_reentry(shape.reentry, compiler),
         defer=shape.when_blocked.defer if isinstance(shape.when_blocked, DeferShape) else 0,
+        unmet=Considered(trigger=shape.trigger, outcome="not-met", reason=shape.condition or ""),
     )
 
 

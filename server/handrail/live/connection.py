@@ -116,7 +116,10 @@ class Connection:
     # --- what there is to send ---
 
     def greet(self, welcome: bytes, epoch: str, offset: int) -> None:
-        """Start over at a position: what follows it comes next."""
+        """Start over at a position: what follows it comes next. What is acknowledged by now goes ahead of the welcome:
+        behind one of a new epoch it would vouch for what only the old one may have had."""
+        if (acknowledged := self._take_ack()) is not None:
+            self._put(acknowledged)
         self.epoch, self.cursor = epoch, offset
         self.greeted, self.lost = True, False
         self._put(Out(welcome, offset, epoch))
@@ -234,10 +237,13 @@ class Connection:
 
     def _next(self) -> list[Out]:
         batch, self._pending, self._bytes = self._pending, [], 0
-        if self._ack is not None:
-            batch.append(Out(encode(Ack(up_to=self._ack))))
-            self._ack = None
+        if (acknowledged := self._take_ack()) is not None:
+            batch.append(acknowledged)
         return batch
+
+    def _take_ack(self) -> Out | None:
+        event, self._ack = self._ack, None
+        return None if event is None else Out(encode(Ack(up_to=event)))
 
     def _forget(self) -> None:
         self._pending, self._bytes, self._ack = [], 0, None

@@ -39,6 +39,7 @@ from handrail.core.frames import (
 from handrail.core.inputs import BadInput
 from handrail.core.state import State
 from handrail.identity import Caller, check_expiry, check_standing
+from handrail.lag import Lag
 from handrail.limits import Limits, TooMuch
 from handrail.live import inbound
 from handrail.live.admission import Admission, Refusal, stopping
@@ -55,6 +56,7 @@ from handrail.live.connection import (
 )
 from handrail.live.hub import Hub
 from handrail.live.pace import Pace
+from handrail.live.presence import departure
 from handrail.profiles import Profiles, known_visitor
 from handrail.runner import Outcome, Runner, TooManyConflicts, corrupt_state
 from handrail.store.protocol import CorruptState, StoreDown
@@ -112,11 +114,12 @@ class Reception:
         debts: Debts,
         *,
         limits: Limits,
+        lag: Lag,
         country_header: str | None = None,
     ) -> None:
         self.hub = hub
         self.limits = limits
-        self.door = Admission(limits)
+        self.door = Admission(limits, lag)
         self.runner = runner
         self.profiles = Profiles(runner)
         self.tickets = Tickets(runner.store, runner.clock)
@@ -167,12 +170,12 @@ class Reception:
 
 class _Sent(Struct, eq=False):
     """An event on its way to the store; `id` is what is acknowledged, if anything is. Without a `future` it waits to be
-    submitted again."""
+    submitted again. `settled` is the connection's epoch when the store had it, "" before."""
 
     event: Event
     id: str | None
     future: asyncio.Future[Outcome] | None = None
-    settled: bool = False
+    settled: str = ""
 
 
 class Visit:
@@ -299,7 +302,7 @@ class Visit:
         self._active = self._opening.at - self._opening.idle_ms
         self._submit(self._opening)
         self.connected = True
-        connection.on_forgotten = self._open_again
+        connection.on_forgotten = self._forgotten
 
     def _is_crowded(self, state: State) -> bool:
         """Whether the user has as many connections as they may, over all processes; then this one is told to stay
@@ -348,11 +351,22 @@ class Visit:
             context=self._context,
         )
 
-    def _open_again(self) -> None:
+    def _forgotten(self) -> None:
+        self._desk.runner.look_after(self._open_again())
+
+    async def _open_again(self) -> None:
         """The store lost that this connection is open: say so once more, as it is now."""
+        runner = self._desk.runner
         if self._opening is None or self.left or self.connection.closing:
             return
-        now = self._desk.runner.clock()
+        try:
+            await runner.store.enlist(runner.node, self.user)
+        except (StoreDown, CorruptState):
+            self._store_away()
+            return
+        if self.left:
+            return
+        now = runner.clock()
         again = {"id": f"{self.connection.id}.open.{inbound.new_id()}", "at": now, "idle_ms": now - self._active}
         self._submit(msgspec.structs.replace(self._opening, **again))
 
@@ -446,7 +460,7 @@ class Visit:
             sent.id = None
         elif isinstance(sent.event, Connected) and future.result().heir:
             self._refuse(known_visitor(), None)  # they became a user while they were being let in
-        sent.settled = True
+        sent.settled = self.connection.epoch
         self._acknowledge()
 
     def _wait(self) -> None:
@@ -465,9 +479,14 @@ class Visit:
 
     def _acknowledge(self) -> None:
         """The newest that the store has with all before it: of a user who was only just made known, or of a visitor who
-        became one, a later event may be settled before an earlier one."""
+        became one, a later event may be settled before an earlier one. Where another epoch has begun since, it is
+        submitted again."""
         newest = None
-        while self._unsettled and self._unsettled[0].settled:
+        while self._unsettled and (first := self._unsettled[0]).settled:
+            if first.id is not None and first.settled != self.connection.epoch:
+                first.settled = ""
+                self._send(first)
+                break
             newest = self._unsettled.popleft().id or newest
         if newest is not None:
             self.connection.acknowledge(newest)
@@ -495,8 +514,7 @@ class Visit:
         desk, connection = self._desk, self.connection
         desk.hub.detach(connection)
         if self.connected:
-            event = Disconnected(id=f"{connection.id}.close", at=desk.runner.clock(), connection=connection.id)
-            await desk.depart(self.user, event)
+            await desk.depart(self.user, departure(connection.id, desk.runner.clock()))
         else:  # turned away on the way in
             with suppress(StoreDown):
                 await desk.delist(self.user)

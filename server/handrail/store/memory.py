@@ -112,6 +112,9 @@ class MemoryStore:
                 for hear in store._hearers:
                     loop.call_soon(hear, bell)
 
+    def write(self, commit: Commit, told: Callable[[bool], None]) -> None:
+        told(False)
+
     async def position(self, user: str) -> tuple[str, int] | None:
         if user not in self.shelf.states:
             return None

@@ -98,6 +98,23 @@ class Waiter:
             self.future.set_exception(kind(reason))
 
 
+class Listener(Waiter):
+    """Someone who only wants to hear whether the reply is a number above 0, in the moment that it comes."""
+
+    __slots__ = ("tell",)
+
+    def __init__(self, tell: Callable[[bool], None], deadline: float) -> None:
+        self.tell = tell
+        self.deadline = deadline
+
+    def take(self, reply: Any) -> bool:
+        self.tell(type(reply) is int and reply > 0)
+        return True
+
+    def fail(self, reason: str, kind: type[StoreDown] = StoreDown) -> None:
+        self.tell(False)
+
+
 def fault(reply: hiredis.ReplyError) -> Exception:
     """What an error reply means: StoreDown when it may pass, else the reply itself."""
     text = str(reply)
@@ -231,6 +248,10 @@ class Pipeline:
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         self._enqueue(packed, Waiter(future, self._loop.time() + self._deadline, many))
         return future
+
+    def call(self, packed: bytes, tell: Callable[[bool], None]) -> None:
+        """One command packed already; `tell` is called with whether it was answered with a number above 0."""
+        self._enqueue(packed, Listener(tell, self._loop.time() + self._deadline))
 
     def post(self, *parts: Any) -> None:
         """One command whose reply nobody needs."""

@@ -108,6 +108,10 @@ class Store(Protocol):
         the write may or may not have happened. The same commit sent again says so: True, written once, if it had
         happened and nobody has written since; else a reload tells (the event ids are in `seen` if it did)."""
 
+    def write(self, commit: Commit, told: Callable[[bool], None]) -> None:
+        """The same without a coroutine: `told` is called once with True when the store has it. False says nothing:
+        what became of it is for `commit` to find out, with the same one again. `told` must not raise."""
+
     async def position(self, user: str) -> tuple[str, int] | None:
         """The mark of the user's epoch (see heads.mark_of) and their newest offset, or None where nothing is stored.
         Raises StoreDown or CorruptState."""

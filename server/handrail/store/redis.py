@@ -132,6 +132,14 @@ class RedisStore:
         keys, arguments = pack_commit(commit)
         return bool(await self._run(COMMIT, keys, arguments, send_confirmed if self.confirms else Pipeline.send))
 
+    def write(self, commit: Commit, told: Callable[[bool], None]) -> None:
+        if self.confirms:  # which takes two answers
+            told(False)
+            return
+        keys, arguments = pack_commit(commit)
+        server = self._masters.owner(bucket_of(commit.state.user))
+        server.call(pack(("EVALSHA", COMMIT.sha, len(keys), *keys, *arguments)), told)
+
     @property
     def confirms(self) -> bool:
         return self._ack == "replicated"
