@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
@@ -12,6 +16,7 @@ from handrail.web.metrics import COUNTERS, GAUGES, HISTOGRAMS, routes
 from servers import Serve
 from test_app import PROMPT, events, until
 
+ROOT = Path(__file__).parents[2]
 KEY = "an-admin-key-of-some-length"
 
 
@@ -74,3 +79,23 @@ async def test_off_loopback_only_the_admin_key_opens_it() -> None:
 async def test_a_worker_answers_too(serve: Serve) -> None:
     client = await serve(role="worker", redis_url="redis://127.0.0.1")
     assert (await read(client))["handrail_timer_overdue_seconds"] == 0
+
+
+async def test_the_documentation_has_every_metric_by_its_exact_name(serve: Serve) -> None:
+    client = await serve()
+    text = (await client.get("/metrics")).text
+    exposed = set(re.findall(r"^# TYPE (handrail_\S+)", text, re.MULTILINE))
+    told = set(re.findall(r"`(handrail_[a-z_]+)(?:\{[a-z]+\})?`", (ROOT / "docs" / "operating.md").read_text()))
+    assert told == exposed
+
+
+def test_every_counter_has_a_meaning() -> None:
+    """What the server counts is there from the start, with a help text, and not under a name of its own making."""
+    named = re.compile(r"(ws|http|cut|handshakes|connections|messages|posts|requests)_[a-z_]*[a-z]")
+    counted = set()
+    for path in (ROOT / "server").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and named.fullmatch(node.value):
+                counted.add(node.value)
+    options = {"ws_max_size", "ws_per_message_deflate", "ws_ping_interval", "ws_ping_timeout"}
+    assert counted - options - {*COUNTERS, *GAUGES} == set()
