@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import logging
 import os
 import signal
@@ -92,7 +93,8 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as fault:
         listening.close()
         why = fault.strerror if isinstance(fault, OSError) else str(fault)
-        raise OperatorError(f"cannot listen on {host} port {port}: {why}; try another with --port") from None
+        other = "--port" if getattr(fault, "errno", None) in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise OperatorError(f"cannot listen on {host} port {port}: {why}; try another with {other}") from None
     listening.set_inheritable(True)
     return harden(listening)
 

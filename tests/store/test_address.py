@@ -50,6 +50,7 @@ def test_every_server_of_a_url_is_entered_the_same_way(tmp_path: Path) -> None:
         ("http://localhost", r"URL must begin with one of redis://, .*redis\+sentinel://"),
         ("redis+clutser://a:1", r"did you mean redis\+cluster://\?"),
         ("", "URL must begin"),
+        ("cache:6379", r"; did you mean redis://cache:6379\?"),
         ("redis+cluster://", r"names no server: write redis\+cluster://host:port,host:port"),
         ("redis+cluster://a:1,,b:2", "names no server"),
         ("redis+cluster://a:x", "a port is a number from 1 to 65535"),

@@ -145,6 +145,8 @@ def locate(url: str) -> Site:
     if scheme not in SCHEMES:
         near = get_close_matches(scheme, SCHEMES, 1)
         hint = f"; did you mean {near[0]}://?" if near else ""
+        if "://" not in url and url and "@" not in url:
+            hint = f"; did you mean redis://{url}?"
         raise StoreUnusable(f"HANDRAIL_REDIS_URL must begin with one of {', '.join(f'{s}://' for s in SCHEMES)}{hint}")
     if "+" not in scheme:
         return Site("server", (Address(url),))

@@ -84,7 +84,10 @@ class Embedded:
             self._cleanup.callback(self._seal_up)
         except OSError as error:
             self._cleanup.close()
-            raise StoreUnusable(f"the data folder {self._dir} cannot be used: {error.strerror or error}") from None
+            why = error.strerror or error
+            raise StoreUnusable(
+                f"the data folder {self._dir} cannot be used: {why}; name another with HANDRAIL_DATA_DIR"
+            ) from None
         except BaseException:
             self._cleanup.close()
             raise
