@@ -141,8 +141,8 @@ async def test_when_all_leave_the_last_keeps_the_door_open(tmp_path: Path) -> No
 
 
 async def test_one_that_is_silent_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handrail.processes.BEAT", 0.1)
-    monkeypatch.setattr("handrail.processes.SILENT", 50)
+    monkeypatch.setattr("handrail.processes.BEAT", 0.05)
+    monkeypatch.setattr("handrail.processes.SILENT", 40)
     async with serving(tmp_path) as service:
         silent, _ = service.children
         silent.send_signal(signal.SIGSTOP)
@@ -151,10 +151,10 @@ async def test_one_that_is_silent_is_killed(tmp_path: Path, monkeypatch: pytest.
         await until(service.complete)
 
 
-async def test_on_hangup_they_are_renewed_in_turn(tmp_path: Path) -> None:
+async def test_told_so_they_are_renewed_in_turn(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         before = list(service.children)
-        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGUSR1)
         fewest = 2
         while not (service.complete() and not set(before) & set(service.children)):
             fewest = min(fewest, sum(child.accepts for child in service.children))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import structlog
 
 from handrail.figures import Figures, add_up, what_stays
@@ -54,7 +55,6 @@ class Child:
     ) -> None:
         self.process = process
         self.reader = reader
-        self.began = time.monotonic()
         self.serves = False
         self.leaves = False
         self.gone = asyncio.Event()
@@ -133,7 +133,7 @@ class Processes:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._renew)
+        loop.add_signal_handler(signal.SIGUSR1, self._renew)
         watch = loop.create_task(self._watch())
         await asyncio.gather(*(self._keep() for _ in range(self._count)))
         while self._children:
@@ -148,22 +148,26 @@ class Processes:
         """One place among them: whoever serves in it is followed by another."""
         pauses = Pauses()
         while not self._stopping.is_set():
-            child = await self._start()
-            await child.gone.wait()
-            if self._stopping.is_set() or child.leaves:
-                continue  # while it sends its clients away, another takes its place
-            pause = pauses.after(time.monotonic() - child.began)
-            self._mourn(child, pause)
+            began = time.monotonic()
+            try:
+                child = await self._start()
+            except OSError as fault:  # no memory, or too many processes, for now
+                log.error("a process that serves could not be started", why=str(fault))
+            else:
+                await child.gone.wait()
+                if self._stopping.is_set() or child.leaves:
+                    continue  # while it sends its clients away, another takes its place
+                self._mourn(child)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                await asyncio.wait_for(self._stopping.wait(), pauses.after(time.monotonic() - began))
 
-    def _mourn(self, child: Child, pause: float) -> None:
+    def _mourn(self, child: Child) -> None:
         code = child.process.returncode
         if code in REFUSED and not any(each.serves for each in self._children):
             self._refused = True
             self._stop()
         else:
-            log.error("a process that serves died; starting another", pid=child.process.pid, code=code, pause_s=pause)
+            log.error("a process that serves died; another follows", pid=child.process.pid, code=code)
 
     async def _start(self) -> Child:
         ours, theirs = socket.socketpair()
@@ -183,7 +187,8 @@ class Processes:
         """Hear a process out, to its end."""
         with suppress(ConnectionError):
             while line := await child.reader.readline():
-                self._heed(child, read_child(line))
+                with suppress(msgspec.MsgspecError):  # of a later version, which has more to say
+                    self._heed(child, read_child(line))
         await child.end()
         self._children.remove(child)
         self._past = add_up((self._past, what_stays(child.figures)))

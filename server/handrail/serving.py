@@ -20,7 +20,7 @@ import structlog
 import uvicorn
 
 from handrail import edge
-from handrail.app import Application, build, preflight
+from handrail.app import build, preflight
 from handrail.edge.sockets import harden
 from handrail.line import Line
 from handrail.logs import Cap, PlainFormatter, escape_values
@@ -54,8 +54,8 @@ def serve(
         asyncio.run(preflight(shared))
         ready = partial(announce, address(listening))
         if settings.workers == 1:
-            app = build(shared, environ=environ, at_work=_at_work(shared), warned=True)
-            _run_here(app, listening, ready)
+            application = build(shared, environ=environ, at_work=_at_work(shared), warned=True)
+            _run(_Server(uvicorn.Config(application, **_options(shared)), ready), listening)
         else:
             asyncio.run(_run_processes(child, {**environ, **shared.to_environ()}, shared, listening, ready))
             _leave_on_signals()  # asyncio left them to the system
@@ -75,7 +75,9 @@ def serve_child(settings: Settings, environ: Mapping[str, str], *, parent: int, 
             raise SystemExit(1) from None
         told = Line(socket.socket(fileno=line))
         application = build(settings, environ=environ, at_work=_at_work(settings), warned=True, line=told)
-    _run_here(application, socket.socket(fileno=listening), told.ready, told)
+    server = _Server(uvicorn.Config(application, **_options(settings)), told.ready)
+    told.step_back = server.step_back
+    _run(server, socket.socket(fileno=listening))
 
 
 def _at_work(settings: Settings) -> Path:
@@ -141,12 +143,7 @@ def _options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _run_here(
-    application: Application, listening: socket.socket, ready: Callable[[], None], line: Line | None = None
-) -> None:
-    server = _Server(uvicorn.Config(application, **_options(application.settings)), ready)
-    if line is not None:
-        line.step_back = server.step_back
+def _run(server: _Server, listening: socket.socket) -> None:
     server.run(sockets=[listening])
     if not server.started:
         raise OperatorError("the server could not start; the log above says why")

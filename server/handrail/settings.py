@@ -98,7 +98,7 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; off loopback keys are required")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and says which")
-    workers: int = Field(1, ge=1, le=64, description="processes that serve")
+    workers: int = Field(1, ge=1, le=64, description="processes that serve, as one server")
     role: Annotated[Role, BeforeValidator(_lower)] = Field(
         "all", description="all, web (connections and HTTP) or worker (timers and webhooks)"
     )
@@ -144,12 +144,18 @@ class Settings(BaseModel):
         description="connections a process takes in a second; 0 sets no bound, here and below. Unset: 500; none on "
         "loopback without origins, here and below",
     )
-    address_handshake_rate: Count = Field(None, description="connections one address may open in a second; unset: 50")
+    address_handshake_rate: Count = Field(
+        None, description="connections one address may open to a process in a second; unset: 50"
+    )
     address_connections: Count = Field(None, description="connections one address may have to a process; unset: 1000")
-    address_failures: Count = Field(None, description="failed authentications of one address in a minute; unset: 12")
+    address_failures: Count = Field(
+        None, description="failed authentications of one address at a process in a minute; unset: 12"
+    )
     user_connections: int = Field(100, ge=0, description="connections one user may have; 0 sets no bound")
-    message_rate: Count = Field(None, description="messages a second of one user or connection; unset: 100")
-    write_rate: Count = Field(None, description="events a second sent with the write key; unset: 5000")
+    message_rate: Count = Field(
+        None, description="messages a second of one connection, or of one user to a process; unset: 100"
+    )
+    write_rate: Count = Field(None, description="events a second sent with the write key to a process; unset: 5000")
     proxies: Proxies = Field(
         ("127.0.0.1", "::1"), description="addresses or networks of proxies whose X-Forwarded-For is believed"
     )

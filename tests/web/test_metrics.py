@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 from handrail.figures import Figures
 from handrail.identity import Identity
+from handrail.line import ParentSilent
 from handrail.web.metrics import COUNTERS, GAUGES, HISTOGRAMS, routes
 from servers import Serve
 from test_app import PROMPT, events, until
@@ -74,6 +75,15 @@ async def test_off_loopback_only_the_admin_key_opens_it() -> None:
             assert (await client.get("/metrics")).status_code == status
             allowed = await client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"})
             assert allowed.status_code == 200
+
+
+async def test_figures_of_a_part_of_the_processes_are_not_told() -> None:
+    async def gather() -> Figures:
+        raise ParentSilent("no answer")
+
+    transport = httpx2.ASGITransport(Starlette(routes=routes(gather, Identity(lambda: 0), guarded=False)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://handrail") as client:
+        assert (await client.get("/metrics")).status_code == 503
 
 
 async def test_a_worker_answers_too(serve: Serve) -> None:
