@@ -181,6 +181,8 @@ def _read_apart(path: str, lines: list[str], chunks: list[str]) -> tuple[list[Do
 def _refuse(path: str, text: str) -> Problem | None:
     if len(text) > MAX_BYTES or len(text.encode(errors="replace")) > MAX_BYTES:
         return Problem(path, 1, 1, f"the file is larger than {MAX_BYTES // 1024} KB: split it into several")
+    if text.replace("\n", "").isprintable():  # as nearly all are, and told at once
+        return None
     found = _FORBIDDEN.search(text, 1 if text.startswith("\ufeff") else 0)
     if not found:
         return None
