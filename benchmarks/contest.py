@@ -63,7 +63,8 @@ def start_all(
 def absent(contestant: Contestant, fault: MeasurementFault) -> Row:
     """A row that says why there are no figures."""
     why = "not here" if isinstance(fault, install.NotHereError) else "not measured"
-    return Row("", f"{why}: {fault}", of=contestant.name)
+    logged = "".join(getattr(fault, "__notes__", [])).splitlines()[-1:]
+    return Row("", "; ".join([f"{why}: {fault}", *logged]), of=contestant.name)
 
 
 def take_turns(
@@ -125,10 +126,11 @@ def nginx_conf(name: str) -> Callable[[Ground], AbstractContextManager[Server]]:
         port, folder = _free_port(), place.folder / name
         folder.mkdir(exist_ok=True)
         text = (install.PEERS / name).read_text()
-        for word, value in {"MODULE": install.NCHAN_MODULE, "FOLDER": folder, "PORT": port}.items():
+        for word, value in {"MODULE": install.nginx() / install.NCHAN_MODULE, "FOLDER": folder, "PORT": port}.items():
             text = text.replace(f"%{word}%", str(value))
         (folder / "nginx.conf").write_text(text)
-        command = [str(install.nginx()), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+        where = ["-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+        command = [str(install.nginx() / install.NGINX), *where]
         with running(place, command, {}) as process:
             yield _await(process.pid, port)
 
