@@ -69,6 +69,7 @@ def main(arguments: list[str]) -> int:
             progress.print(f"{time.strftime('%H:%M:%S')} {name}", highlight=False)
             try:
                 rows = _measure(name, quick, notes, folder)
+                complete = complete and not any(each.value.startswith("not measured") for each in rows)
             except MeasurementFault as fault:
                 complete = False
                 told = "\n".join([str(fault), *getattr(fault, "__notes__", [])])

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks import install, machine
 from benchmarks.crowd import Dialect
-from benchmarks.figures import MeasurementFault, Row
+from benchmarks.figures import VERSIONS, MeasurementFault, Row
 from benchmarks.servers import Ground, Server, running
 
+Found = TypeVar("Found")
 START_WITHIN = 20.0  # seconds
 _PYC = str(install.CACHE / "pycache")  # peers leave nothing beside their sources
 
@@ -58,8 +60,32 @@ def start_all(
     return here, missing
 
 
-def absent(contestant: Contestant, fault: Exception) -> Row:
-    return Row("", f"not here: {fault}", of=contestant.name)
+def absent(contestant: Contestant, fault: MeasurementFault) -> Row:
+    """A row that says why there are no figures."""
+    why = "not here" if isinstance(fault, install.NotHereError) else "not measured"
+    logged = "".join(getattr(fault, "__notes__", [])).splitlines()[-1:]
+    return Row("", "; ".join([f"{why}: {fault}", *logged]), of=contestant.name)
+
+
+def take_turns(
+    contestants: Sequence[Contestant],
+    rounds: int,
+    blank: Callable[[], Found],
+    measure: Callable[[Contestant, Found], None],
+) -> tuple[dict[str, Found], list[Row]]:
+    """Measure each in every round, and return what was found of those that got through all of them, with rows for what
+    they are made of and for why others are missing."""
+    found = {each.name: blank() for each in contestants}
+    rows: list[Row] = []
+    for _ in range(rounds):
+        for each in contestants:
+            if each.name in found:
+                try:
+                    measure(each, found[each.name])
+                except MeasurementFault as fault:
+                    del found[each.name]
+                    rows.append(absent(each, fault))
+    return found, [*rows, *(Row(VERSIONS, each.versions(), of=each.name) for each in contestants if each.name in found)]
 
 
 def node_script(name: str, *arguments: str) -> Callable[[Ground], AbstractContextManager[Server]]:
@@ -100,10 +126,11 @@ def nginx_conf(name: str) -> Callable[[Ground], AbstractContextManager[Server]]:
         port, folder = _free_port(), place.folder / name
         folder.mkdir(exist_ok=True)
         text = (install.PEERS / name).read_text()
-        for word, value in {"MODULE": install.NCHAN_MODULE, "FOLDER": folder, "PORT": port}.items():
+        for word, value in {"MODULE": install.nginx() / install.NCHAN_MODULE, "FOLDER": folder, "PORT": port}.items():
             text = text.replace(f"%{word}%", str(value))
         (folder / "nginx.conf").write_text(text)
-        command = [str(install.nginx()), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+        where = ["-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+        command = [str(install.nginx() / install.NGINX), *where]
         with running(place, command, {}) as process:
             yield _await(process.pid, port)
 

@@ -11,13 +11,14 @@ import base64
 import socket
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from time import perf_counter
 
-from benchmarks import install, machine
-from benchmarks.contest import Contestant, absent, used
+from benchmarks import machine
+from benchmarks.contest import Contestant, take_turns, used
 from benchmarks.crowd import Crowd, Dialect, Steps
-from benchmarks.figures import OURS, OURS_SSE, VERSIONS, Row, ratios, row
+from benchmarks.figures import OURS, OURS_SSE, Row, ratios, row
 from benchmarks.ours import WRITE_KEY, encode, handrail, hello, listen
 from benchmarks.push import BODY, MARK, MESSAGE, PEERS
 from benchmarks.servers import ground
@@ -61,18 +62,8 @@ class _Found:
 def run(quick: bool) -> list[Row]:
     many, rounds = (QUICK_CONNECTIONS, QUICK_ROUNDS) if quick else (CONNECTIONS, ROUNDS)
     machine.need_open_files(many)
-    contestants = (*_ours(many // TABS), *PEERS)
-    found: dict[str, _Found] = {}
-    rows: list[Row] = []
-    for number in range(rounds):
-        for each in contestants:
-            try:
-                _measure(each, many, found.setdefault(each.name, _Found()))
-            except install.NotHereError as fault:
-                rows += [absent(each, fault)] * (number == 0)
-    measured = {name: each for name, each in found.items() if each.rate}
-    versions = [Row(VERSIONS, each.versions(), of=each.name) for each in contestants if each.name in measured]
-    return [*(line for name, each in measured.items() for line in each.rows(name)), *rows, *versions, *_goals(measured)]
+    found, rows = take_turns((*_ours(many // TABS), *PEERS), rounds, _Found, partial(_measure, many))
+    return [*(line for name, each in found.items() for line in each.rows(name)), *rows, *_goals(found)]
 
 
 def _ours(users: int) -> tuple[Contestant, Contestant]:
@@ -89,8 +80,8 @@ def _ours(users: int) -> tuple[Contestant, Contestant]:
     )
 
 
-def _measure(contestant: Contestant, many: int, found: _Found) -> None:
-    own, taken = contestant.name in (OURS, OURS_SSE), list[float]()
+def _measure(many: int, contestant: Contestant, found: _Found) -> None:
+    users, taken = many // TABS if contestant.name in (OURS, OURS_SSE) else 0, list[float]()
     with (
         ground(sync="everysec") as place,
         contestant.start(place) as server,
@@ -98,10 +89,10 @@ def _measure(contestant: Contestant, many: int, found: _Found) -> None:
     ):
         crowd.connect(many)
         for number in range(WARM_UP):
-            _publish(crowd, server.port, number, own=own)
+            publish(crowd, server.port, number, users=users)
         before = used(place, server)
         while len(taken) < MESSAGES and sum(taken) < SECONDS:
-            taken.append(_publish(crowd, server.port, WARM_UP + len(taken), own=own))
+            taken.append(publish(crowd, server.port, WARM_UP + len(taken), users=users))
         spent = used(place, server) - before
     found.rate.append(many * len(taken) / sum(taken))
     found.server.append(spent.server / (many * len(taken)) * 1e6)
@@ -109,10 +100,10 @@ def _measure(contestant: Contestant, many: int, found: _Found) -> None:
     found.load.append(spent.load / sum(taken) * 100)
 
 
-def _publish(crowd: Crowd, port: int, number: int, *, own: bool) -> float:
-    """Seconds from publishing until every connection had the message."""
+def publish(crowd: Crowd, port: int, number: int, *, users: int = 0) -> float:
+    """Seconds from publishing until every connection had the message; with `users` it is for each of them."""
     wanted = crowd.count + crowd.size
-    request = _batch(number, crowd.size // TABS) if own else _post("/publish", MESSAGE)
+    request = _batch(number, users) if users else _post("/publish", MESSAGE)
     with socket.create_connection(("127.0.0.1", port)) as publisher:
         start = perf_counter()
         publisher.sendall(request)

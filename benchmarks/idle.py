@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
-from benchmarks import install, machine
-from benchmarks.contest import Contestant, absent
+from benchmarks import machine
+from benchmarks.contest import Contestant, take_turns
 from benchmarks.crowd import Crowd, Dialect, Steps
-from benchmarks.figures import OURS, OURS_SSE, VERSIONS, Row, row
+from benchmarks.figures import OURS, OURS_SSE, Row, row
 from benchmarks.ours import handrail, hello, listen
 from benchmarks.push import MARK, PEERS
 from benchmarks.servers import Server, ground
@@ -62,17 +63,8 @@ def run(quick: bool) -> list[Row]:
         Contestant(OURS, start, Dialect(_open, MARK), machine.versions),
         Contestant(OURS_SSE, start, Dialect(_listen, MARK, frames=False), machine.versions),
     )
-    found: dict[str, _Found] = {}
-    missing: list[Row] = []
-    for number in range(rounds):
-        for each in (*ours, *PEERS):
-            try:
-                _measure(each, many, found.setdefault(each.name, _Found()))
-            except install.NotHereError as fault:
-                missing += [absent(each, fault)] * (number == 0)
-    measured = {name: each for name, each in found.items() if each.memory}
-    versions = [Row(VERSIONS, each.versions(), of=each.name) for each in (*ours, *PEERS) if each.name in measured]
-    return [*(line for name, each in measured.items() for line in each.rows(name)), *missing, *versions]
+    found, rows = take_turns((*ours, *PEERS), rounds, _Found, partial(_measure, many))
+    return [*(line for name, each in found.items() for line in each.rows(name)), *rows]
 
 
 def _open(number: int) -> Steps:
@@ -83,7 +75,7 @@ def _listen(number: int) -> Steps:
     return listen(f"u-{number}")
 
 
-def _measure(contestant: Contestant, many: int, found: _Found) -> None:
+def _measure(many: int, contestant: Contestant, found: _Found) -> None:
     with (
         ground(sync="everysec") as place,
         contestant.start(place) as server,

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.figures import MeasurementFault
 
 PEERS = Path(__file__).parent / "peers"
 CACHE = Path(__file__).parents[1] / ".handrail" / "benchmarks"
-NCHAN_PACKAGES = ("nginx-core", "libnginx-mod-nchan")
-NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+NCHAN_PACKAGES = ("nginx", "libnginx-mod-nchan")
+NGINX, NCHAN_MODULE = "usr/sbin/nginx", "usr/lib/nginx/modules/ngx_nchan_module.so"
+NGINX_FOLDER = Path("/var/lib/nginx")  # built into it; whatever its configuration says, Nchan has it made here
 PATIENCE = 600  # seconds an installation may take
 
 
@@ -67,19 +66,22 @@ def node_path() -> Path:
 
 @cache
 def nginx() -> Path:
-    """nginx with Debian's Nchan module; installed only if we are root and it is missing."""
-    if not NCHAN_MODULE.exists():
-        wanted = f"apt-get install {' '.join(NCHAN_PACKAGES)}"
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            raise NotHereError(f"Nchan is not installed, and only root on Debian can: {wanted}")
-        # No service is started by installing it: policy-rc.d is asked, and only if there is one.
-        quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *NCHAN_PACKAGES]
-        _run("Nchan", command, settings=quiet)
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        raise NotHereError("Nchan's module is here, and nginx is not")
-    return Path(found)
+    """The folder with nginx and Nchan of Debian's packages, unpacked and not installed: no service is started."""
+    made = CACHE / "nginx"
+    if not (made / NGINX).exists() or not (made / NCHAN_MODULE).exists():
+        tools = [name for name in ("apt-get", "dpkg-deb") if shutil.which(name) is None]
+        if tools:
+            raise NotHereError(f"Nchan comes from Debian's packages, and there is no {tools[0]}")
+        made.mkdir(parents=True, exist_ok=True)
+        _run("Nchan", ["apt-get", "download", "--quiet", *NCHAN_PACKAGES], made)
+        for package in made.glob("*.deb"):
+            _run("Nchan", ["dpkg-deb", "--extract", str(package), str(made)])
+    if not NGINX_FOLDER.exists():
+        try:
+            NGINX_FOLDER.mkdir()
+        except OSError:
+            raise NotHereError(f"Nchan has a folder built in; as root: mkdir {NGINX_FOLDER}") from None
+    return made
 
 
 def python_versions(*names: str) -> str:
@@ -96,21 +98,17 @@ def node_versions(*names: str) -> str:
 
 
 def nginx_version() -> str:
-    told = subprocess.run([nginx(), "-v"], capture_output=True, text=True, check=True).stderr.strip()
-    asked = ["dpkg-query", "--show", "--showformat=${Version}", NCHAN_PACKAGES[1]]
-    nchan = subprocess.run(asked, capture_output=True, text=True, check=False).stdout if shutil.which(asked[0]) else ""
-    return f"{told.rpartition(' ')[2].replace('/', ' ')} · Nchan {nchan or 'of unknown version'}"
+    """As their packages have it."""
+    asked = ("dpkg-deb", "--show", "--showformat=${Package} ${Version}")
+    packages = map(str, sorted(nginx().glob("*.deb")))
+    told = (subprocess.run([*asked, each], capture_output=True, text=True, check=True).stdout for each in packages)
+    return " · ".join(told)
 
 
-def own_versions(*names: str) -> str:
-    return " · ".join(f"{name} {version(name)}" for name in names)
-
-
-def _run(what: str, command: list[str], folder: Path | None = None, *, settings: dict[str, str] | None = None) -> None:
+def _run(what: str, command: list[str], folder: Path | None = None) -> None:
     done = subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | (settings or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
