@@ -411,7 +411,8 @@ class Runner:
 
     def _commit_of(self, user: str, turn: _Turn, batch: list[_Waiting]) -> Commit:
         now = self.clock()
-        applied = _applied(turn, batch)
+        done = zip(batch, turn.results, strict=True)
+        applied = [(entry.event, outcome) for entry, outcome in done if not outcome.duplicate]
         effects = [effect for _, outcome in applied for effect in outcome.effects]
         alarm = engine.alarm(turn.program, turn.state)
         if turn.more and alarm is not None:
@@ -474,19 +475,15 @@ def _is_queued(event: Event, now: int) -> bool:
     return is_heritable(event) and event.at < now - QUEUED
 
 
-def _applied(turn: _Turn, batch: list[_Waiting]) -> list[tuple[Event, Outcome]]:
-    """The events that are no duplicates."""
-    done = zip(batch, turn.results, strict=True)
-    return [(entry.event, result) for entry, result in done if not result.duplicate]
-
-
 def _changed(turn: _Turn, batch: list[_Waiting]) -> bool:
     """Whether there is anything to write. An alarm always is: its timer has to be moved or removed."""
-    applied = _applied(turn, batch)
-    if not applied:
-        return False
-    quiet = all(isinstance(event, QUIET) and not outcome.effects for event, outcome in applied)
-    return not quiet or (turn.state is not turn.base and turn.state != turn.base)
+    applied = False
+    for entry, outcome in zip(batch, turn.results, strict=True):
+        if not outcome.duplicate:
+            if outcome.effects or not isinstance(entry.event, QUIET):
+                return True
+            applied = True
+    return applied and turn.state is not turn.base and turn.state != turn.base
 
 
 def _worth_logging(event: Event, outcome: Outcome) -> bool:

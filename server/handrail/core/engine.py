@@ -27,6 +27,7 @@ from handrail.core.program import Program
 from handrail.core.prompts import handle
 from handrail.core.refresh import refresh_segments
 from handrail.core.scope import NOTHING, Occurrence, Scope
+from handrail.core.seen import Seen
 from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State
 from handrail.core.stays import count_stay, follow_step
 from handrail.core.traits import tell
@@ -252,10 +253,4 @@ def _activity(turn: Turn, event: ev.Activity) -> None:
 
 def _remember(state: State, event_id: str, now: int) -> None:
     """Note that the event was applied, forgetting what is too old or too many."""
-    seen = state.seen
-    seen[event_id] = now
-    if next(iter(seen.values())) <= now - SEEN_FOR:  # the first is the oldest: mostly there is nothing to forget
-        for each in [each for each, at in seen.items() if at <= now - SEEN_FOR]:
-            del seen[each]
-    for each in list(seen)[: len(seen) - SEEN_MAX] if len(seen) > SEEN_MAX else ():
-        del seen[each]
+    state.seen = Seen.of(state.seen).add(event_id, now).forget(now - SEEN_FOR, SEEN_MAX)

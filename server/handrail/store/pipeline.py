@@ -206,6 +206,7 @@ class Pipeline:
     ) -> None:
         self.address = address
         self.server: dict[bytes, Any] = {}  # what the server said of itself
+        self.lineage = ""  # the history of its data, once that is known
         self._deadline = deadline
         self._hear, self._lapse, self._opened, self._closed_hook, self._greet = hear, lapse, opened, closed, greet
         self._loop = asyncio.get_running_loop()

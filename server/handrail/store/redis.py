@@ -299,7 +299,7 @@ class RedisStore:
     # --- which data these are -------------------------------------------------------------------------------------
 
     def lineage(self, user: str) -> str:
-        return self._lineages.of(self._masters.owner(bucket_of(user)))
+        return self._masters.owner(bucket_of(user)).lineage
 
     def _beat(self) -> None:
         """Notice a dead connection though nobody asks anything, and data that were taken away under a living one."""

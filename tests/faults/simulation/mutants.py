@@ -157,5 +157,11 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch("core.triggers.delay", "due = occurrence.at + self.span", "due = occurrence.at + self.span - 700"),
     ),
     "dismissed-left": (Patch("core.prompts", "    turn.withdraw(what)\n", ""),),
-    "ids-shared": (Patch("core.state", "        new.seen = self.seen.copy()\n", ""),),
+    "ids-shared": (
+        Patch(
+            "core.seen",
+            "        return bool(self._first <= place < self._next)",
+            "        return bool(self._first <= place)",
+        ),
+    ),
 }
