@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from handrail.live.connection import Out
+from handrail.live.visit import Visit
 from nodes import Node, until
 
 
@@ -18,35 +19,43 @@ class Page:
 
     def __init__(self) -> None:
         self.heard: list[dict[str, Any]] = []
+        self.reads = True
 
-    async def write(self, batch: list[Out]) -> None:
+    def write(self, batch: list[Out]) -> None:
         self.heard += [msgspec.json.decode(out.data) for out in batch]
 
-    async def close(self, code: int, reason: str, reconnect_ms: int) -> None: ...
+    def close(self, code: int, reason: str, reconnect_ms: int) -> None: ...
 
     def abort(self) -> None: ...
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
 
     @property
     def acknowledged(self) -> list[str]:
         return [message["up_to"] for message in self.heard if message["type"] == "ack"]
 
 
-def tell(kind: str, **fields: Any) -> str:
-    return msgspec.json.encode({"type": kind, **fields}).decode()
+def tell(kind: str, **fields: Any) -> bytes:
+    return msgspec.json.encode({"type": kind, **fields})
 
 
 async def test_the_last_acknowledgement_is_that_of_the_last_event_of_a_user_just_made_known(node: Node) -> None:
     page, ids = Page(), [f"e{number}" for number in range(250)]
-    visit = node.live.desk.receive(page)
-    await visit.listen(tell("hello", user_id="ada"))
-    await asyncio.sleep(0)  # now the hello is being written, and all that follows waits
+    visit = Visit(node.live.desk, page)
+    visit.hear(tell("hello", user_id="ada"))
+    await until(lambda: page.reads)  # now the hello is being written, and all that follows waits
     for each in ids[:200]:
-        await visit.listen(tell("track", id=each, name="looked"))
+        visit.hear(tell("track", id=each, name="looked"))
     await until(lambda: (state := node.runner.recall("ada")) is not None and state.known)
     for each in ids[200:]:
-        await visit.listen(tell("track", id=each, name="looked"))
+        visit.hear(tell("track", id=each, name="looked"))
     await node.runner.drain()
     await asyncio.sleep(0.01)  # for what is on its way to the page
     assert page.acknowledged[-1] == ids[-1]
     assert page.acknowledged == sorted(page.acknowledged, key=ids.index)
-    await visit.leave()
+    visit.leave()
+    await node.runner.drain()
