@@ -228,5 +228,5 @@ def _log_to_stderr(level: str) -> None:
 
 def is_ours(record: logging.LogRecord) -> bool:
     """Whether an error that uvicorn reports is one of the server, and not what any caller can bring about: what is no
-    HTTP, or a handshake that was refused (which it takes for forgotten)."""
-    return not record.getMessage().startswith(("Invalid HTTP request", "ASGI callable returned without completing"))
+    HTTP."""
+    return not record.getMessage().startswith("Invalid HTTP request")

@@ -91,11 +91,14 @@ def test_who_says_that_they_come_back(asked: dict[str, Any], resume: bool) -> No
 def test_one_address_may_have_so_many_and_open_them_so_fast() -> None:
     limits = limits_of(address_handshakes=Rate(1, 3), address_connections=2)
     door = Admission(limits, Lag())
-    with door.inside(scope()), door.inside(scope()):
-        refusal = door.refuse(scope())
-        assert refusal is not None
-        assert (refusal.status, refusal.code) == (429, "too-many-connections")
-        assert door.refuse(scope(host="192.0.2.2")) is None
+    for _ in range(2):
+        door.enter("192.0.2.1")
+    refusal = door.refuse(scope())
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (429, "too-many-connections")
+    assert door.refuse(scope(host="192.0.2.2")) is None
+    for _ in range(2):
+        door.leave("192.0.2.1")
     assert limits.open == {}
     assert [door.refuse(scope()) is None for _ in range(4)] == [True, True, True, False]
     assert limits.counts.totals == {"handshakes_refused_address": 2}

@@ -107,5 +107,5 @@ def test_every_counter_has_a_meaning() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and named.fullmatch(node.value):
                 counted.add(node.value)
-    options = {"ws_max_size", "ws_per_message_deflate", "ws_ping_interval", "ws_ping_timeout"}
+    options = {"http_version", "ws_max_size", "ws_per_message_deflate", "ws_ping_interval", "ws_ping_timeout"}
     assert counted - options - {*COUNTERS, *GAUGES} == set()

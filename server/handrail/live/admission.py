@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
 import structlog
@@ -53,17 +52,14 @@ class Admission:
         address = address_of(scope.get("client"))
         return self._refuse_address(address, scope) or self._refuse_pace(resume=is_resume(scope))
 
-    @contextmanager
-    def inside(self, scope: MutableMapping[str, Any]) -> Iterator[None]:
-        """Count a connection as long as it is open."""
-        address = address_of(scope.get("client"))
+    def enter(self, address: str) -> None:
+        """Count a connection until it `leave`s."""
         self._limits.open[address] += 1
-        try:
-            yield
-        finally:
-            self._limits.open[address] -= 1
-            if not self._limits.open[address]:
-                del self._limits.open[address]
+
+    def leave(self, address: str) -> None:
+        self._limits.open[address] -= 1
+        if not self._limits.open[address]:
+            del self._limits.open[address]
 
     def _refuse_pace(self, *, resume: bool) -> Refusal | None:
         rate, now = self._limits.bounds.handshakes, self._limits.clock()

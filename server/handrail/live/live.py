@@ -14,9 +14,9 @@ from handrail.live import draining
 from handrail.live.hub import STALL, Hub
 from handrail.live.lapses import Lapses
 from handrail.live.presence import Presence
+from handrail.live.reception import RECONNECT_MS, Gate, Reception
 from handrail.live.sse import Stream
 from handrail.live.timers import Timers
-from handrail.live.visit import RECONNECT_MS, Gate, Reception
 from handrail.live.websocket import Updates
 from handrail.runner import Runner
 

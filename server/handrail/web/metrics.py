@@ -61,7 +61,6 @@ COUNTERS |= {
     "ws_refused_size": ("", "WebSocket messages that are too large."),
     "ws_refused_fragments": ("", "WebSocket messages in too many fragments."),
     "ws_refused_unfinished": ("", "WebSocket messages that took too long to come."),
-    "ws_refused_backlog": ("", "WebSockets with too many messages at once."),
     "ws_refused_control": ("", "WebSockets with too many pings and pongs."),
     "ws_refused_frames": ("", "Frames against RFC 6455."),
     "ws_refused_text": ("", "Text frames that are no UTF-8."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .patches import Patch
 
 COMMIT, CLAIM, RETRY, FINISH = "commit.lua", "claim.lua", "retry.lua", "finish.lua"
-RUNNER, HUB, VISIT, CONNECTION = "runner", "live.hub", "live.visit", "live.connection"
+RUNNER, HUB, CONNECTION = "runner", "live.hub", "live.connection"
+VISIT, ARRIVAL = "live.visit", "live.arrival"
 
 MUTANTS: dict[str, tuple[Patch, ...]] = {
     # --- the commit ---
@@ -114,19 +115,19 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     ),
     "resumed-in-any-epoch": (
         Patch(
-            VISIT,
+            ARRIVAL,
             "if hello.epoch != state.epoch or after is None or after > state.offset:",
             "if after is None or after > state.offset:",
         ),
     ),
     "resumed-past-the-trim": (
-        Patch(VISIT, "return bool(found) and found[0][0] == after + 1", "return bool(found)"),
+        Patch(ARRIVAL, "return bool(found) and found[0][0] == after + 1", "return bool(found)"),
         Patch(CONNECTION, "if wanted[0][0] != self.cursor + 1 if wanted else self.cursor < head:", "if False:"),
-        Patch(CONNECTION, "if offset == self.cursor + 1 and self.has_room:", "if self.has_room:"),
+        Patch(CONNECTION, "if out.offset == self.cursor + 1 and self.has_room:", "if self.has_room:"),
     ),
     "resumed-one-too-far": (
         Patch(
-            VISIT,
+            ARRIVAL,
             "offset = state.offset if resume_at is None else resume_at",
             "offset = state.offset if resume_at is None else min(resume_at + 1, state.offset)",
         ),

@@ -26,6 +26,7 @@ from handrail.core import engine
 from handrail.core.events import Identify, Track
 from handrail.core.program import Program
 from handrail.core.webhooks import Webhook
+from handrail.edge.handshake import EXTENSION
 from handrail.identity import Identity
 from handrail.live.live import Live
 from handrail.live.presence import name_node
@@ -490,6 +491,7 @@ class Worker:
     def receive(self, pipe: Pipe) -> None:
         assert self.live is not None
         self.pipes[pipe] = None
+        pipe.forgotten = lambda: self.pipes.pop(pipe, None)
         self.process.context.run(self.world.loop.create_task, self._converse(self.live, pipe))
 
     async def _converse(self, live: Live, pipe: Pipe) -> None:
@@ -500,12 +502,17 @@ class Worker:
             "query_string": b"",
             "subprotocols": ["handrail.v1"],
             "client": ("127.0.0.1", 40_000),
-            "extensions": {},
+            "extensions": {EXTENSION: pipe.accept},
         }
-        with suppress(ConnectionResetError):
-            await live.websocket(scope, pipe.receive, pipe.send)
-        pipe.end(1006)
-        self.pipes.pop(pipe, None)
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect"}
+
+        async def send(_: object) -> None:
+            """It is refused."""
+            pipe.end(1006)
+
+        await live.websocket(scope, receive, send)
 
     def take(self, user: str) -> None:
         """An event from a team's server."""
