@@ -464,6 +464,8 @@ class Runner:
 def _last_new(events: list[Event], seen: Mapping[str, int]) -> Event | None:
     """The last that is no duplicate. Events that come together may have happened long ago: what would have fallen due
     between them must not, where the next one prevented it. So only after the last of them time passes up to now."""
+    if len(events) == 1:
+        return None if events[0].id and events[0].id in seen else events[0]
     new: dict[str | int, Event] = {}
     for place, event in enumerate(events):
         if not event.id or event.id not in seen:

@@ -76,7 +76,7 @@ def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
 
 
 def _act(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
-    spared = any(map(reaches_user, trigger.actions)) and leave_alone(turn.state, turn.program.policy.holdout)
+    spared = trigger.reaches_user and leave_alone(turn.state, turn.program.policy.holdout)
     if spared:
         turn.note(trigger.name, "suppressed", reason="holdout", detail="the user is held out of everything")
     else:
@@ -162,7 +162,7 @@ def _block(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None
     quiet = (prompts and "prompts" in policy.quiet_for) or (mails and "email" in policy.quiet_for)
     return (
         _own(turn, trigger, occurrence)
-        or check_caps(policy, state, prompts=prompts, mails=mails, now=now)
+        or (check_caps(policy, state, prompts=prompts, mails=mails, now=now) if prompts or mails else None)
         or (check_gap(policy, state, now=now) if prompts else None)
         or (check_screen(turn, trigger) if prompts else None)
         or (check_quiet(policy, state, now=now) if quiet else None)
