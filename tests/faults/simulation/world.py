@@ -112,6 +112,7 @@ class World:
         self.fault: BaseException | None = None
         self.healed = False
         self._healed_at = 0
+        self._settled_at = 0
         self.slowest = 0  # ms that the pages took to converge
         self.ether = Process("ether", 0)
         self.browsers = Process("browsers", 1)
@@ -181,6 +182,7 @@ class World:
         self.slowest = int((self.loop.time() - began) * 1000)
         self.oracle.expect(done, "L3", self._unconverged())
         self._advance(SETTLED_WITHIN, self._settled)
+        self._settled_at = self.clock()
         self._advance(1.0, lambda: False)
         self._advance(1.0, self._converged)  # something may have fallen due this moment
         self._judge_pages(final=True)
@@ -428,7 +430,10 @@ class World:
                 left.append(f"calls of {user} nobody made: {sorted(undone)}")
             late = self.clock() - max(history.alarm or self.clock(), self._healed_at)
             self.oracle.expect(late < PUNCTUAL, "L2", f"an alarm of {user} is {late} ms late")
-            if history.state and history.state.session and not history.state.session.ended:
+            session = history.state.session if history.state else None
+            # One that began since: a process that was off the list had its pages connect again.
+            since = self._settled_at and session and session.started >= self._settled_at
+            if session and not session.ended and not since:
                 left.append(f"the session of {user} does not end")
             held = set(history.state.connections) if history.state else set()
             there = {tab.connection for tab in self.tabs if tab.user == user}
