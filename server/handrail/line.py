@@ -84,6 +84,7 @@ class Line:
         self._turn = asyncio.Lock()  # one gathering at a time
         self._gathered: asyncio.Future[Figures] | None = None
         self._released = asyncio.Event()
+        self._stepped_back = False
 
     async def open(self) -> None:
         self._reader, self._writer = await asyncio.open_unix_connection(sock=self._end, limit=LONGEST)
@@ -103,6 +104,7 @@ class Line:
         self._say(Leaving())
         with suppress(TimeoutError):
             await asyncio.wait_for(self._released.wait(), RELEASE_WITHIN)
+        if self._stepped_back:
             await asyncio.sleep(LAST_IN)
 
     async def gather(self) -> Figures:
@@ -126,6 +128,7 @@ class Line:
                 self._say(Report(self.report()))
             case StepBack():
                 self.step_back()
+                self._stepped_back = True
                 self._released.set()
             case Stay():
                 self._released.set()
