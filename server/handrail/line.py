@@ -91,8 +91,9 @@ class Line:
 
     async def run(self) -> None:
         """Do what the parent asks. When it is gone, this process is to end, too."""
-        while line := await self._reader.readline():
-            self._heed(read_parent(line))
+        with suppress(ConnectionError):
+            while line := await self._reader.readline():
+                self._heed(read_parent(line))
         signal.raise_signal(signal.SIGTERM)
         await asyncio.Event().wait()
 
