@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from sys import intern
 from typing import Any
 
 from handrail.core import values
 from handrail.core.loops import any_item, gather, one_item
 from handrail.core.syntax import Node
-from handrail.core.values import Closure, Doubt, Missing, Source, clean, same
+from handrail.core.values import GREATEST, LEAST, Closure, Doubt, Missing, Source, clean, same
 
 # Made by Handrail itself: these hold nothing that CEL cannot.
 _OWN = frozenset(
@@ -192,7 +193,7 @@ def _call(name: str, parts: tuple[Node, ...], item: str) -> Closure:
         case _, [operand] if name in _UNARY:
             return _unary(_UNARY[name], operand)
         case _, [left, right] if name in _BINARY:
-            return _binary(name, left, right, parts)
+            return _at_once(_binary(name, left, right, parts), name, parts, item)
         case _, [left, right] if name in _TEXTUAL:
             return _text_test(_TEXTUAL[name], left, right)
         case _, [operand, *zone] if name in values.PARTS and len(zone) < 2:
@@ -271,6 +272,50 @@ def _binary(name: str, left: Closure, right: Closure, parts: tuple[Node, ...]) -
     if parts[1].kind == "constant":
         return lambda scope, at: function(left(scope, at), second)
     return lambda scope, at: function(left(scope, at), right(scope, at))
+
+
+def _at_once(closure: Closure, name: str, parts: tuple[Node, ...], item: str) -> Closure:
+    """The same without a call for each part of it, where an entry of a variable is compared with constant text or a
+    constant whole number, as in most conditions of all, and the entry is of that kind."""
+    entry, constant = parts
+    if constant.kind != "constant" or not (_is_entry(entry) and _is_variable(entry.parts[0], item)):
+        return closure
+    key = entry.name if entry.kind == "select" else str(entry.parts[1].value)
+    if type(constant.value) is str and name in ("_==_", "_!=_"):
+        return _entry_is_text(closure, intern(entry.parts[0].name), key, constant.value, name == "_==_")
+    if type(constant.value) is int and name in values.RELATIONS:
+        return _entry_compares(closure, intern(entry.parts[0].name), key, values.RELATIONS[name], constant.value)
+    return closure
+
+
+def _entry_is_text(otherwise: Closure, name: str, key: str, text: str, wanted: bool) -> Closure:
+    keys = frozenset({key})
+
+    def entry_is_text(scope: Source, at: Any) -> Any:
+        found: Any = scope.variable(name, keys)
+        if type(found) is dict:
+            value = found.get(key)
+            if type(value) is str and value.isascii():
+                return (value == text) is wanted
+        return otherwise(scope, at)
+
+    return entry_is_text
+
+
+def _entry_compares(
+    otherwise: Closure, name: str, key: str, relation: Callable[[Any, Any], bool], number: int
+) -> Closure:
+    keys = frozenset({key})
+
+    def entry_compares(scope: Source, at: Any) -> Any:
+        found: Any = scope.variable(name, keys)
+        if type(found) is dict:
+            value = found.get(key)
+            if type(value) is int and LEAST <= value <= GREATEST:
+                return relation(value, number)
+        return otherwise(scope, at)
+
+    return entry_compares
 
 
 def _is_text(operand: Closure, text: str, wanted: bool) -> Closure:
