@@ -173,13 +173,13 @@ class Visit:
         if self.left:
             await self._leave()
 
-    def open(self, opening: Connected) -> None:
-        """The user was welcomed; record that they are here."""
+    def open(self, opening: Connected) -> asyncio.Future[Outcome]:
+        """Record that the user is here."""
         self._opening = opening
         self._active = opening.at - opening.idle_ms
-        self._submit(opening)
         self.connected = True
         self.connection.on_forgotten = self._open_again
+        return self._send(self._queue(opening))
 
     def _open_again(self) -> None:
         """The store lost that this connection is open: say so once more, as it is now."""
@@ -307,14 +307,19 @@ class Visit:
     # --- events on their way ---
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
-        sent = _Sent(event, acknowledge)
-        self._unsettled.append(sent)
+        sent = self._queue(event, acknowledge)
         if self._again is None:
             self._send(sent)
 
-    def _send(self, sent: _Sent) -> None:
+    def _queue(self, event: Event, acknowledge: str | None = None) -> _Sent:
+        sent = _Sent(event, acknowledge)
+        self._unsettled.append(sent)
+        return sent
+
+    def _send(self, sent: _Sent) -> asyncio.Future[Outcome]:
         sent.future = self.desk.profiles.submit(self.user, sent.event, known=self.known)
         sent.future.add_done_callback(partial(self._settled, sent))
+        return sent.future
 
     def _settled(self, sent: _Sent, future: asyncio.Future[Outcome]) -> None:
         self._settle(sent, future)
