@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -116,6 +117,9 @@ class Dying:
             self.dead = True
             raise StoreDown
         return done
+
+    def write(self, _commit: Commit, told: Callable[[bool], None]) -> None:
+        told(False)
 
     async def load(self, user: str) -> State | None:
         if self.dead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -43,6 +44,16 @@ class Watched(MemoryStore):
         return done
 
 
+class Usual(Watched):
+    """One that takes commits without a coroutine of the runner's, too."""
+
+    def write(self, commit: Commit, told: Callable[[bool], None]) -> None:
+        def tell(task: asyncio.Task[bool]) -> None:
+            told(task.exception() is None and task.result())
+
+        asyncio.get_running_loop().create_task(self.commit(commit)).add_done_callback(tell)
+
+
 class Desk:
     """A runner on a store, and what it told."""
 
@@ -56,9 +67,11 @@ class Desk:
         return self.runner.submit("ada", event)
 
 
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
+@pytest.fixture(params=[Usual, Watched], ids=["usual", "any"])
+def watched(request: pytest.FixtureRequest) -> Watched:
+    """Every promise holds for the turn of two callbacks as for that of a coroutine."""
+    watched: Watched = request.param()
+    return watched
 
 
 @pytest.fixture
@@ -490,6 +503,68 @@ async def test_many_users_at_once_on_the_real_store(store: RedisStore, valkey: E
         assert state.traits == {f"t{n}": n * 20 + user for n in range(20)}
         assert len(state.seen) == 20
     await other.close()
+
+
+async def test_what_came_meanwhile_is_decided_when_the_usual_turn_ends() -> None:
+    desk = Desk(store := Usual())
+    tasks = len(asyncio.all_tasks())
+    first = desk.track("greeted", "e0")
+    for _ in range(2):
+        await asyncio.sleep(0)
+    rest = [desk.track("greeted", f"e{number}") for number in range(1, 4)]
+    assert len(asyncio.all_tasks()) == tasks + 1, "that of the store in this test"
+    await asyncio.gather(first, *rest)
+    assert [[name for name, _ in commit.seen] for commit in store.commits] == [["e0"], ["e1", "e2", "e3"]]
+
+
+@pytest.mark.parametrize("kind", [Usual, Watched])
+async def test_a_listener_that_raises_fails_the_senders_and_not_those_who_come_after(kind: type[Watched]) -> None:
+    desk = Desk(store := kind())
+    await desk.track("greeted", "e0")
+    hearers = desk.runner._hearers
+    hearers.append(lambda commit: setattr(commit, "nothing", None))
+    with pytest.raises(AttributeError):
+        await desk.track("greeted", "e1")
+    hearers.pop()
+    assert (await desk.track("greeted", "e1")).duplicate, "it was written"
+    assert not (await desk.track("greeted", "e2")).duplicate
+    assert len(store.commits) == 3
+
+
+async def test_the_real_store_is_written_to_without_a_task(store: RedisStore) -> None:
+    desk = Desk(store)
+    await desk.track("greeted", "e0")
+    commits: list[Commit] = []
+    write = store.write
+
+    def noted(commit: Commit, told: Callable[[bool], None]) -> None:
+        commits.append(commit)
+        write(commit, told)
+
+    store.write = noted  # type: ignore[method-assign]
+    tasks = asyncio.all_tasks()
+    done = [desk.track("greeted", "e1"), desk.track("greeted", "e2")]
+    while not done[1].done():
+        assert asyncio.all_tasks() == tasks
+        await asyncio.sleep(0)
+    stored = await store.load("ada")
+    assert stored is not None
+    assert (stored.version, stored.op, list(stored.seen)) == (2, commits[0].op, ["e0", "e1", "e2"])
+    assert [offset for told in desk.told for offset, _ in told.frames] == [1, 2, 3]
+
+
+async def test_whatever_else_the_real_store_answers_is_found_out(store: RedisStore, valkey: Embedded) -> None:
+    desk, other = Desk(store), Desk(store, node="t-b")
+    await desk.track("greeted", "e0")
+    await store._ask(b"hr:{nodes}:x", "SCRIPT", "FLUSH")
+    assert not (await desk.track("greeted", "e1")).duplicate
+    assert not (await other.track("greeted", "e2")).duplicate, "another process has written"
+    assert (await other.track("greeted", "e1")).duplicate
+    assert not (await desk.track("greeted", "e3")).duplicate
+    assert desk.runner.counts.totals["conflicts"] == 1
+    stored = await store.load("ada")
+    assert stored is not None
+    assert (stored.version, list(stored.seen)) == (4, ["e0", "e1", "e2", "e3"])
 
 
 async def test_drain_waits_for_what_was_submitted(desk: Desk, watched: Watched) -> None:

@@ -33,7 +33,8 @@ class Quarantine:
         kind = type(event).__name__.lower()
         self._counts.add("set_aside.event")
         log.error("an event is in quarantine, see /api/quarantine", bucket=bucket_of(user), kind=kind)
-        await self._store.set_aside(self._entry(user, kind, event.id, reason, msgspec.json.encode(event)))
+        body = msgspec.json.encode(event, enc_hook=dict)  # a state in it has ids that are no plain dict
+        await self._store.set_aside(self._entry(user, kind, event.id, reason, body))
 
     async def take_state(self, user: str, fault: CorruptState) -> None:
         """The first time that it is met; whoever needs the state meets it time and again."""

@@ -4,6 +4,10 @@ A user's events are stepped one after another. While a write is under way, what 
 batch is one commit. Nothing is told to anybody before the store has it: first the commit, then those who listen for
 commits (connections, timers), then the futures of those who sent the events.
 
+The usual turn is two callbacks: one decides and sends the commit, the other hears from the store that it is written.
+Wherever that does not do (the state is not in memory, an event was applied before or cannot be digested, the store
+answers anything but yes) a coroutine takes the same turn, from where the callbacks stopped.
+
 States are kept in memory; a commit names the commit it builds on, so a stale one costs a reload and never a wrong
 write. States of users that somebody `hold`s stay; of the others the latest few thousand.
 
@@ -17,6 +21,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from random import getrandbits
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -46,6 +52,7 @@ DEADLINE = 1.4  # seconds from an event's coming to its failure while the store 
 PAUSE = (0.05, 0.1, 0.2, 0.4)  # seconds between tries meanwhile; the last one goes on
 KEPT = 5_000  # states of users nobody holds
 BATCH = 256  # events in one commit
+QUIET = (Activity, Known)  # events that often change nothing
 QUEUED = 1_000  # ms ago: an event that old comes from a queue, and the rest of it may follow
 
 log = structlog.get_logger(__name__)
@@ -89,11 +96,17 @@ class _Turn(Struct):
     expected, so time did not pass up to now."""
 
     now: int
+    program: Program
     base: State
     state: State
     results: list[Outcome]
     more: bool
     commit: Commit | None = None
+
+    @property
+    def is_usual(self) -> bool:
+        """Every event was applied."""
+        return not any(result.duplicate or result.set_aside for result in self.results)
 
 
 class _Waiting(NamedTuple):
@@ -124,6 +137,7 @@ class Runner:
         self.node = node
         self._hearers = [on_commit] if on_commit else []
         self._waiting: dict[str, list[_Waiting]] = {}
+        self._quiet: asyncio.Event | None = None  # for those who wait until nothing is left
         self._tasks: set[asyncio.Task[Any]] = set()
         self._states = States(KEPT)
         self.counts = counts or Counts()
@@ -148,7 +162,7 @@ class Runner:
             waiting.append(entry)
             return future
         self._waiting[user] = [entry]
-        self.look_after(self._take_turns(user))
+        loop.call_soon(self._begin_turn, user)
         return future
 
     async def apply(self, user: str, event: Event) -> None:
@@ -213,36 +227,94 @@ class Runner:
 
     async def drain(self) -> None:
         """Return when everything submitted so far has been settled."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks or self._waiting:
+            if self._waiting:
+                self._quiet = self._quiet or asyncio.Event()
+                await self._quiet.wait()
+            else:
+                await asyncio.wait(self._tasks)
 
-    async def _take_turns(self, user: str) -> None:
+    # --- the usual turn -------------------------------------------------------------------------------------------
+
+    def _begin_turn(self, user: str) -> None:
+        """Decide the next batch and send its commit."""
+        batch, turn = self._next_batch(user), None
+        state = self._states.get(user)
+        try:
+            if state is not None and state.lineage == self.store.lineage(user):
+                turn = self._decide(state, [entry.event for entry in batch], more=bool(self._waiting[user]))
+            if turn is None or not turn.is_usual:
+                self.look_after(self._take_turns(user, batch, None))
+            elif not _changed(turn, batch):
+                self._conclude(turn, batch)
+                self._end_turn(user)
+            else:
+                turn.commit = self._commit_of(user, turn, batch)
+                self.store.write(turn.commit, partial(self._hear, user, turn, batch))
+        except Exception as fault:  # the rim: whoever sent the events has to hear of it
+            self._give_up(user, batch, fault)
+            self._end_turn(user)
+
+    def _hear(self, user: str, turn: _Turn, batch: list[_Waiting], written: bool) -> None:
+        """The store has the commit, or it is not known that it has."""
+        if not written:
+            self.look_after(self._take_turns(user, batch, turn))
+            return
+        try:
+            self._publish(turn)
+            self._conclude(turn, batch)
+        except Exception as fault:  # as above
+            self._give_up(user, batch, fault)
+        self._end_turn(user)
+
+    def _end_turn(self, user: str) -> None:
+        if self._waiting[user]:
+            asyncio.get_running_loop().call_soon(self._begin_turn, user)
+        else:
+            self._leave(user)
+
+    def _next_batch(self, user: str) -> list[_Waiting]:
         waiting = self._waiting[user]
-        while waiting:
-            batch, waiting[:BATCH] = waiting[:BATCH], []
+        self._waiting[user] = waiting[BATCH:]
+        return waiting[:BATCH]
+
+    def _leave(self, user: str) -> None:
+        """Nothing of the user's is waiting any more."""
+        del self._waiting[user]
+        if self._quiet is not None and not self._waiting:
+            self._quiet.set()
+            self._quiet = None
+
+    # --- any turn -------------------------------------------------------------------------------------------------
+
+    async def _take_turns(self, user: str, batch: list[_Waiting], turn: _Turn | None) -> None:
+        """Settle this batch, decided as `turn` if it is, and all that waits behind it."""
+        while batch:
             try:
-                await self._settle(user, batch)
+                await self._settle(user, batch, turn)
             except StoreDown as fault:
-                self._give_up(user, batch + waiting, fault)  # those behind it would wait for the same
-                waiting.clear()
+                self._give_up(user, batch + self._waiting[user], fault)  # those behind it would wait for the same
+                self._waiting[user] = []
             except BaseException as fault:
                 self._give_up(user, batch, fault)
                 if not isinstance(fault, Exception):
                     self._abandon(user, fault)
                     raise
-        del self._waiting[user]
+            batch, turn = self._next_batch(user), None
+        self._leave(user)
 
-    async def _settle(self, user: str, batch: list[_Waiting]) -> None:
-        """Decide, write, tell: the same commit again while the store is away, decided anew after a conflict."""
+    async def _settle(self, user: str, batch: list[_Waiting], turn: _Turn | None) -> None:
+        """Decide, write, tell: the same commit again while the store is away, decided anew after a conflict. A `turn`
+        that is given was sent already, and not answered."""
         loop = asyncio.get_running_loop()
         deadline = min(entry.since for entry in batch) + DEADLINE
         conflicts = failures = 0
-        turn: _Turn | None = None
+        doubtful = turn is not None
         while True:
             try:
-                async with asyncio.timeout_at(deadline if failures else None):
+                async with asyncio.timeout_at(deadline if doubtful else None):
                     turn = await self._decided(user, batch, turn)
-                    if await self._write(user, turn, batch, doubtful=failures > 0):
+                    if await self._write(user, turn, batch, doubtful=doubtful):
                         break
                 turn = None
                 conflicts += 1
@@ -252,11 +324,11 @@ class Runner:
                 self.counts.add("store_errors")
                 pause = PAUSE[min(failures, len(PAUSE) - 1)]
                 failures += 1
+                doubtful = True
                 if isinstance(fault, BreakerOpen) or loop.time() + pause > deadline:
                     raise StoreDown(str(fault) or "the store did not answer in time") from fault
                 await asyncio.sleep(pause)
-        for entry, result in zip(batch, turn.results, strict=True):
-            _resolve(entry.future, result)
+        self._conclude(turn, batch)
 
     async def _decided(self, user: str, batch: list[_Waiting], turn: _Turn | None) -> _Turn:
         """The turn as decided already, where it can still be written, else decided now."""
@@ -286,7 +358,7 @@ class Runner:
         """With `more`, others wait for the next batch."""
         program, now = self.program(base.user), self.clock()
         last = None if more else _last_new(events, base.seen)
-        turn = _Turn(now, base, base, [], more or (last is not None and _is_queued(last, now)))
+        turn = _Turn(now, program, base, base, [], more or (last is not None and _is_queued(last, now)))
         for event in events:
             if heir := heir_of(turn.state, event):
                 turn.results.append(Outcome(id=event.id, duplicate=True, heir=heir))
@@ -307,52 +379,59 @@ class Runner:
 
     async def _write(self, user: str, turn: _Turn, batch: list[_Waiting], *, doubtful: bool) -> bool:
         """True when the store has the turn. `doubtful`: an earlier try may have been written without our knowing."""
-        done = [(entry.event, result) for entry, result in zip(batch, turn.results, strict=True)]
-        applied = [(event, result) for event, result in done if not result.duplicate]
-        program = self.program(user)
-        repeated = len(applied) < len(done) and self.store.confirms
-        if not _changed(turn, applied) and not repeated:
-            tally(self.counts, turn.results)
+        repeated = self.store.confirms and any(result.duplicate for result in turn.results)
+        if not repeated and not _changed(turn, batch):
             if doubtful:
-                self._tell(Committed(user, turn.state, (), engine.alarm(program, turn.state)))
+                self._tell(Committed(user, turn.state, (), engine.alarm(turn.program, turn.state)))
             return True
         if turn.commit is None:
-            for event, outcome in applied:
+            for entry, outcome in zip(batch, turn.results, strict=True):
                 if outcome.set_aside:
-                    await self.quarantine.take_event(user, event, outcome.set_aside)
-            turn.commit = self._commit_of(user, turn, applied, program)
-        commit = turn.commit
-        if not await self.store.commit(commit):
+                    await self.quarantine.take_event(user, entry.event, outcome.set_aside)
+            turn.commit = self._commit_of(user, turn, batch)
+        if not await self.store.commit(turn.commit):
             self._states.drop(user)
             self.counts.add("conflicts")
             return False
-        self.counts.add("commits")
-        tally(self.counts, turn.results)
-        self._states.keep(commit.state)
-        self._tell(Committed(user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))
+        self._publish(turn)
         return True
 
-    def _commit_of(self, user: str, turn: _Turn, applied: list[tuple[Event, Outcome]], program: Program) -> Commit:
+    def _publish(self, turn: _Turn) -> None:
+        """The store has the turn's commit: so has the memory from now on, and whoever listens."""
+        commit = turn.commit
+        assert commit is not None
+        self.counts.add("commits")
+        self._states.keep(commit.state)
+        self._tell(Committed(commit.state.user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))
+
+    def _conclude(self, turn: _Turn, batch: list[_Waiting]) -> None:
+        tally(self.counts, turn.results)
+        for entry, result in zip(batch, turn.results, strict=True):
+            _resolve(entry.future, result)
+
+    def _commit_of(self, user: str, turn: _Turn, batch: list[_Waiting]) -> Commit:
         now = self.clock()
+        done = zip(batch, turn.results, strict=True)
+        applied = [(entry.event, outcome) for entry, outcome in done if not outcome.duplicate]
         effects = [effect for _, outcome in applied for effect in outcome.effects]
-        alarm = engine.alarm(program, turn.state)
+        alarm = engine.alarm(turn.program, turn.state)
         if turn.more and alarm is not None:
             alarm = max(alarm, now + engine.FOLLOWS)
         if alarm is not None and any(isinstance(event, Alarm) and outcome.set_aside for event, outcome in applied):
             alarm = max(alarm, now + REST)
-        op = secrets.token_hex(8)
+        op = f"{getrandbits(64):016x}"
         version, lineage = turn.base.version + 1, turn.base.lineage
         return Commit(
             state=msgspec.structs.replace(turn.state, version=version, lineage=lineage, op=op),
             expected=turn.base.version,
             base=turn.base.op,
             op=op,
-            frames=tuple((e.frame.offset, frames.encode(e.frame)) for e in effects if isinstance(e, Push)),
+            frames=tuple([(e.frame.offset, frames.encode(e.frame)) for e in effects if isinstance(e, Push)]),
             alarm=alarm,
-            jobs=tuple(_job(user, effect, now) for effect in effects if isinstance(effect, Call)),
+            jobs=tuple([_job(user, effect, now) for effect in effects if isinstance(effect, Call)]),
             seen=_new_ids(turn, [event for event, _ in applied]),
             log=tuple(
-                _line(user, event, outcome, turn.now) for event, outcome in applied if _worth_logging(event, outcome)
+                [_line(user, event, outcome, turn.now) for event, outcome in applied if _worth_logging(event, outcome)]
             ),
             node=self.node,
             now=now,
@@ -396,12 +475,15 @@ def _is_queued(event: Event, now: int) -> bool:
     return is_heritable(event) and event.at < now - QUEUED
 
 
-def _changed(turn: _Turn, applied: list[tuple[Event, Outcome]]) -> bool:
+def _changed(turn: _Turn, batch: list[_Waiting]) -> bool:
     """Whether there is anything to write. An alarm always is: its timer has to be moved or removed."""
-    if not applied:
-        return False
-    quiet = all(isinstance(event, Activity | Known) and not outcome.effects for event, outcome in applied)
-    return not quiet or (turn.state is not turn.base and turn.state != turn.base)
+    applied = False
+    for entry, outcome in zip(batch, turn.results, strict=True):
+        if not outcome.duplicate:
+            if outcome.effects or not isinstance(entry.event, QUIET):
+                return True
+            applied = True
+    return applied and turn.state is not turn.base and turn.state != turn.base
 
 
 def _worth_logging(event: Event, outcome: Outcome) -> bool:

@@ -6,9 +6,12 @@ import asyncio
 from typing import Any
 
 import msgspec
+import pytest
 
+from handrail.core.events import Event
 from handrail.live.connection import Out
 from handrail.live.visit import Visit
+from handrail.runner import Outcome
 from nodes import Node, until
 
 
@@ -57,5 +60,50 @@ async def test_the_last_acknowledgement_is_that_of_the_last_event_of_a_user_just
     await asyncio.sleep(0.01)  # for what is on its way to the page
     assert page.acknowledged[-1] == ids[-1]
     assert page.acknowledged == sorted(page.acknowledged, key=ids.index)
+    visit.leave()
+    await node.runner.drain()
+
+
+async def test_what_the_old_epoch_had_is_acknowledged_ahead_of_the_welcome_of_the_new(node: Node) -> None:
+    page = Page()
+    visit = Visit(node.live.desk, page)
+    visit.hear(tell("hello", user_id="ada"))
+    await until(lambda: page.heard != [])
+    visit.block()
+    visit.hear(tell("track", id="e1", name="looked"))
+    await node.runner.drain()
+    visit.connection.greet(b'{"type":"welcome"}', "another", 0)
+    visit.unblock()
+    await until(lambda: len(page.heard) == 3)
+    assert [message["type"] for message in page.heard] == ["welcome", "ack", "welcome"]
+    assert page.acknowledged == ["e1"]
+    visit.leave()
+    await node.runner.drain()
+
+
+async def test_what_only_the_old_epoch_had_is_submitted_again_before_it_is_acknowledged(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, submitted = Page(), list[str]()
+    held: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    submit = node.live.desk.profiles.submit
+
+    def hold(user: str, event: Event, *, known: bool) -> asyncio.Future[Outcome]:
+        submitted.append(event.id)
+        return held if event.id == "e1" else submit(user, event, known=known)
+
+    monkeypatch.setattr(node.live.desk.profiles, "submit", hold)
+    visit = Visit(node.live.desk, page)
+    visit.hear(tell("hello", user_id="ada"))
+    await until(lambda: page.heard != [])
+    for each in ("e1", "e2"):
+        visit.hear(tell("track", id=each, name="looked"))
+    await node.runner.drain()
+    visit.connection.greet(b'{"type":"welcome"}', "another", 0)
+    held.set_result(Outcome(id="e1"))
+    await until(lambda: page.acknowledged != [])
+    assert submitted[1:] == ["e1", "e2", "e2"]
+    await until(lambda: page.acknowledged[-1] == "e2")
+    assert page.acknowledged == ["e1", "e2"]
     visit.leave()
     await node.runner.drain()

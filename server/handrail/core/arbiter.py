@@ -6,6 +6,8 @@ actions back, and every one considered leaves a line in the trace.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from handrail.core.actions import Action, CallWebhook, ShowPrompt, reaches_user
 from handrail.core.deferrals import check_screen, put_off
 from handrail.core.holdout import leave_alone
@@ -28,7 +30,8 @@ def settle(turn: Turn, woken: list[Candidate] | None = None) -> None:
     for _ in range(ROUNDS):
         refresh_segments(turn)
         occurrences, turn.occurrences = turn.occurrences, []
-        candidates += [candidate for occurrence in occurrences for candidate in _wake(turn, occurrence)]
+        for occurrence in occurrences:
+            candidates += _wake(turn, occurrence)
         for trigger, occurrence in _in_order(candidates):
             consider(turn, trigger, occurrence)
         turn.at_work = ""
@@ -51,14 +54,15 @@ def hold(turn: Turn, trigger: Trigger) -> Block | None:
 
 def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
     """Judge one trigger that came true, and let it act if nothing speaks against it."""
-    if _is_off(turn, trigger.name):
+    turn.at_work = trigger.name
+    if turn.program.off and _is_off(turn, trigger.name):
         return
     if trigger.condition is not None:
         holds, error = trigger.condition.holds(turn.scope(occurrence))
         if not holds:
-            turn.note(trigger.name, "not-met", reason=trigger.condition.source, detail=error)
+            turn.trace.append(replace(trigger.unmet, detail=error) if error else trigger.unmet)
             return
-    if lacks_key(turn, trigger, occurrence):
+    if trigger.reentry is not None and lacks_key(turn, trigger, occurrence):
         return
     turn.expire()
     block = _block(turn, trigger, occurrence)
@@ -96,11 +100,14 @@ def _count_spared(turn: Turn, action: Action) -> None:
 
 
 def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
-    woken = []
+    woken: list[Candidate] = []
+    program = turn.program
     for key in occurrence.keys:
-        cancel_waits(turn, key, occurrence)
-        for trigger, hook in turn.program.hooks.get(key, ()):
-            if not _is_off(turn, trigger.name) and hook.wake(turn, occurrence):
+        if key in program.cancels:
+            cancel_waits(turn, key, occurrence)
+        for trigger, hook in program.hooks.get(key, ()):
+            turn.at_work = trigger.name
+            if not (program.off and _is_off(turn, trigger.name)) and hook.wake(turn, occurrence):
                 woken.append((trigger, occurrence))
     turn.at_work = ""
     return woken
@@ -135,10 +142,17 @@ def cancel_waits(turn: Turn, key: str, occurrence: Occurrence) -> None:
 def _in_order(candidates: list[Candidate]) -> list[Candidate]:
     """In the order of arbitration: each trigger once, with its first occurrence, and once more for each that stands
     apart (a wait of its own, an emitted event)."""
-    first: dict[tuple[str, int], Candidate] = {}
-    for trigger, occurrence in candidates:
-        first.setdefault((trigger.name, id(occurrence) if occurrence.apart else 0), (trigger, occurrence))
-    return sorted(first.values(), key=lambda candidate: candidate[0].rank)
+    if len(candidates) < 2:
+        return candidates
+    first: dict[str | tuple[str, int], Candidate] = {}
+    for candidate in candidates:
+        trigger, occurrence = candidate
+        first.setdefault((trigger.name, id(occurrence)) if occurrence.apart else trigger.name, candidate)
+    return sorted(first.values(), key=_rank)
+
+
+def _rank(candidate: Candidate) -> tuple[int, str, int]:
+    return candidate[0].rank
 
 
 def _block(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None:

@@ -25,8 +25,8 @@ def elapse(turn: Turn, *, until: int) -> None:
     """Work off everything due by `until`, instant by instant, earliest first."""
     for _ in range(INSTANTS):
         offer_screen(turn)
-        pending = list(deadlines(turn.program, turn.state, until=until))
-        instant = min((due for due, _ in pending), default=until + 1)
+        pending = deadlines(turn.program, turn.state, until=until)
+        instant = min(pending)[0] if pending else until + 1
         if instant > until:
             return
         woken: list[Candidate] = []
@@ -66,7 +66,7 @@ def _be_still(turn: Turn, instant: int) -> list[Candidate]:
     state = turn.state
     span = instant - state.last_activity
     woken = []
-    for hidden, spans, done in list(stillness(turn.program, state)):
+    for hidden, spans, done in stillness(turn.program, state):
         if span > done:
             woken += [(each, _silence("idle", instant, span)) for length, each in spans if length == span]
             if hidden:

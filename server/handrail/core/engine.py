@@ -27,6 +27,7 @@ from handrail.core.program import Program
 from handrail.core.prompts import handle
 from handrail.core.refresh import refresh_segments
 from handrail.core.scope import NOTHING, Occurrence, Scope
+from handrail.core.seen import Seen
 from handrail.core.state import PURPOSES_MAX, SEEN_FOR, SEEN_MAX, STEPS_MAX, Connection, State
 from handrail.core.stays import count_stay, follow_step
 from handrail.core.traits import tell
@@ -201,6 +202,8 @@ def _number(state: State, at: int) -> int:
 def _learn(turn: Turn, context: dict[str, Any], at: int) -> None:
     """Locale and time zone, where the profile does not say and the event's context does; place and device, if no newer
     event told of them."""
+    if not context:
+        return
     turn.locate(context.get("location"), context.get("device"), at)
     told = {key: context[key] for key in ("locale", "timezone") if isinstance(context.get(key), str)}
     turn.set_traits({key: value for key, value in told.items() if key not in turn.state.traits})
@@ -208,12 +211,10 @@ def _learn(turn: Turn, context: dict[str, Any], at: int) -> None:
 
 def _follow_steps(turn: Turn, event: ev.Track) -> None:
     """`step_viewed`, `step_completed`, `step_skipped`; what is done is not undone by a later view or skip."""
+    if not event.name.startswith("step_"):
+        return
     step_id, status = event.properties.get("step"), event.name.removeprefix("step_")
-    if (
-        not event.name.startswith("step_")
-        or status not in ("viewed", "completed", "skipped")
-        or not isinstance(step_id, str)
-    ):
+    if status not in ("viewed", "completed", "skipped") or not isinstance(step_id, str):
         return
     if FURTHER[status] > FURTHER.get(turn.state.steps.get(step_id, ""), 0):
         _note_step(turn, step_id, status)
@@ -252,10 +253,4 @@ def _activity(turn: Turn, event: ev.Activity) -> None:
 
 def _remember(state: State, event_id: str, now: int) -> None:
     """Note that the event was applied, forgetting what is too old or too many."""
-    seen = state.seen
-    seen[event_id] = now
-    if next(iter(seen.values())) <= now - SEEN_FOR:  # the first is the oldest: mostly there is nothing to forget
-        for each in [each for each, at in seen.items() if at <= now - SEEN_FOR]:
-            del seen[each]
-    for each in list(seen)[: len(seen) - SEEN_MAX] if len(seen) > SEEN_MAX else ():
-        del seen[each]
+    state.seen = Seen.of(state.seen).add(event_id, now).forget(now - SEEN_FOR, SEEN_MAX)

@@ -27,6 +27,7 @@ from handrail.core.state import ABSORBED_MAX, SEEN_MAX, Merger, Session, State
 from handrail.core.stays import count_stay
 from handrail.core.turn import WAITS, Turn
 
+HERITABLE = (Track, Identify, Consent)
 GRACE = 2_000  # ms that whoever began a merge has to finish it before the timers take it up
 
 # --- the visitor ---
@@ -61,7 +62,7 @@ def move_on(state: State, merger: Merger, event: Event, now: int) -> State:
 
 def is_heritable(event: Event) -> bool:
     """Whether it is about the person, and not about one of the visitor's connections."""
-    return isinstance(event, Track | Identify | Consent)
+    return isinstance(event, HERITABLE)
 
 
 def heir_of(state: State, event: Event) -> str:

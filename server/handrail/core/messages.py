@@ -109,11 +109,10 @@ class Rendered:
 
 def render(message: Message, scope: Scope) -> Rendered:
     """The message in words for this user. Raises TemplateFault when a template cannot be rendered."""
-    locale = str(scope.variable("user.locale", None))
     variant = next((each for each in message.variants if _applies(each, scope)), None)
-    face = message.face.under(in_locale(message.locales, locale) or Face())
+    face = _localized(message.face, message.locales, scope)
     if variant:
-        face = face.under(variant.face).under(in_locale(variant.locales, locale) or Face())
+        face = _localized(face.under(variant.face), variant.locales, scope)
     return Rendered(
         title=_fill(face.title, scope),
         body=_fill(face.body, scope),
@@ -124,8 +123,15 @@ def render(message: Message, scope: Scope) -> Rendered:
     )
 
 
+def _localized(face: Face, locales: dict[str, Face], scope: Scope) -> Face:
+    upper = in_locale(locales, str(scope.variable("user.locale", None))) if locales else None
+    return face.under(upper) if upper else face
+
+
 def _fill(template: Template | None, scope: Scope) -> str:
-    return template.render(scope.context(template.reads)) if template else ""
+    if template is None or template.constant:
+        return template.source if template else ""
+    return template.render(scope.context(template.reads))
 
 
 def compile_message(shape: MessageShape, compiler: Compiler) -> Message:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from handrail.core.actions import Action, CallWebhook, ShowPrompt, WithdrawPrompt
 from handrail.core.counters import Counter
 from handrail.core.durations import Limit
+from handrail.core.effects import Considered
 from handrail.core.expressions import Expression
 from handrail.core.flows import Flow
 from handrail.core.messages import Message
@@ -55,6 +56,7 @@ class Trigger(Struct, frozen=True):
     preempt: bool = False
     reentry: Reentry | None = None
     defer: int = 0  # how long cap, gap and busy may put it off; milliseconds
+    unmet: Considered = Considered(trigger="", outcome="")  # what the trace says where the condition does not hold
 
     @property
     def prompts(self) -> bool:

@@ -68,6 +68,8 @@ def _settle_persona(turn: Turn, personas: Personas) -> str:
 def _concerned(turn: Turn) -> list[int]:
     """Indexes of the segments to evaluate: those that read what was touched, and those that read the clock."""
     reading = turn.program.segments_reading
+    if not turn.touched and "now" not in reading:
+        return []
     concerned = set(reading.get("now", ()))
     for key in turn.touched:
         concerned.update(reading.get(key, ()))

@@ -73,6 +73,10 @@ class Scope:
 
     def variable(self, name: str, keys: frozenset[str] | None) -> object:
         """The value of a variable such as `user.traits`; of a large map only `keys` are needed (None: all)."""
+        if name == "user.traits":  # these two are most of what conditions read
+            return self.state.traits
+        if name == "event.properties":
+            return self.event.properties
         if name == "user.counters":
             return self._count(self.counters if keys is None else keys)
         return _VARIABLES[name](self)

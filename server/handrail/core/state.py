@@ -6,6 +6,7 @@ events already applied) is stored beside it, one member an id, so that it does n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
@@ -13,6 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from handrail.core.frames import Block, Prompt
+from handrail.core.seen import Seen
 
 SEEN_FOR = 24 * 3_600_000  # how long an event id is remembered
 SEEN_MAX = 2_000  # and how many of them at most, the newest
@@ -171,11 +173,11 @@ class State(Struct, kw_only=True, omit_defaults=True):
     judged: int = 0  # up to when it was seen to what time alone changes of conditions; 0 where none reads the clock
     lineage: str = ""  # the history of the store it was written in: another one means another epoch
     op: str = ""  # of the commit that wrote it; stored beside it, like `seen`
-    seen: dict[str, int] = field(default_factory=dict)
+    seen: Mapping[str, int] = field(default_factory=dict)  # ids of events applied, and when
 
     def fork(self) -> State:
         """A copy that may be changed without touching this one. Values inside the containers are immutable."""
-        new = copy(self)
+        new: State = self.__copy__()  # type: ignore[attr-defined]
         new.traits = self.traits.copy()
         new.told = self.told.copy()
         new.consents = self.consents.copy()
@@ -186,7 +188,6 @@ class State(Struct, kw_only=True, omit_defaults=True):
         new.fired = self.fired.copy()
         new.memory = self.memory.copy()
         new.answers = self.answers.copy()
-        new.seen = self.seen.copy()
         return new
 
 
@@ -201,11 +202,11 @@ def dump_state(state: State) -> bytes:
     return _encoder.encode(bare)
 
 
-def load_state(blob: bytes, seen: dict[str, int]) -> State:
+def load_state(blob: bytes, seen: Mapping[str, int]) -> State:
     """The inverse of `dump_state`; `seen` maps event ids to the times they were applied, oldest first.
 
     Raises msgspec.DecodeError or msgspec.ValidationError if the bytes are not a state.
     """
     state = _decoder.decode(blob)
-    state.seen = seen
+    state.seen = Seen.of(seen)
     return state

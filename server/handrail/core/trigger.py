@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from handrail.core.actions import THENS, Action, PromptThen, ShowPrompt
 from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration, Limits
+from handrail.core.effects import Considered
 from handrail.core.names import Name
 from handrail.core.program import Cancel, Trigger
 from handrail.core.reentry import ReentryShape, compile_reentry
@@ -81,18 +82,18 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
         preempt=shape.preempt,
         reentry=compile_reentry(shape.reentry, compiler),
         defer=shape.when_blocked.defer if isinstance(shape.when_blocked, DeferShape) else 0,
+        unmet=Considered(trigger=shape.trigger, outcome="not-met", reason=shape.condition or ""),
     )
 
 
 def _check_moment(shape: TriggerShape, compiler: Compiler) -> None:
     """Keys that only triggers with a prompt, or a webhook that may be an e-mail, have a use for."""
-    if any(THENS.keys().isdisjoint(form) for form in shape.then):
+    deferred = isinstance(shape.when_blocked, DeferShape)
+    if not (shape.preempt or deferred) or any(THENS.keys().isdisjoint(form) for form in shape.then):
         return  # an action with a slip in its name may be just the one
     if shape.preempt and not any("prompt" in form for form in shape.then):
         compiler.warn("has no effect: the trigger has no prompt", "preempt")
-    if isinstance(shape.when_blocked, DeferShape) and not any(
-        {"prompt", "webhook"} & form.keys() for form in shape.then
-    ):
+    if deferred and not any({"prompt", "webhook"} & form.keys() for form in shape.then):
         compiler.warn("has no effect: only prompts and e-mails are ever blocked by the policy", "when_blocked")
 
 

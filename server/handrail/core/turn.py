@@ -29,8 +29,8 @@ EMITS = 100  # events that rules may emit within one step
 
 class Turn:
     __slots__ = (
-        *("at_work", "changed", "effects", "emitted", "late", "now", "occurrences", "program", "progressed", "reason"),
-        *("state", "told", "touched", "trace"),
+        *("_scope", "at_work", "changed", "effects", "emitted", "late", "now", "occurrences", "program", "progressed"),
+        *("reason", "state", "told", "touched", "trace"),
     )
 
     def __init__(self, program: Program, state: State, now: int) -> None:
@@ -48,12 +48,18 @@ class Turn:
         self.told = state.flow  # the flow as the user's pages show it
         self.progressed = False  # a step of it was viewed, completed or skipped
         self.reason = ""  # why the flow changes, where a rule or the user chose
+        self._scope: Scope | None = None  # as last asked for: many conditions look at the same event
 
     # --- reading ---
 
     def scope(self, occurrence: Occurrence = NOTHING) -> Scope:
-        program = self.program
-        return Scope(self.state, program.counters, occurrence, self.now, attributes=program.attributes)
+        scope = self._scope
+        if scope is None or scope.event is not occurrence or scope.state is not self.state:
+            program = self.program
+            scope = self._scope = Scope(
+                self.state, program.counters, occurrence, self.now, attributes=program.attributes
+            )
+        return scope
 
     def holds(self, condition: Expression | None, occurrence: Occurrence = NOTHING) -> bool:
         return condition is None or condition.holds(self.scope(occurrence))[0]

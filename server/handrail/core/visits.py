@@ -33,7 +33,7 @@ def touch(turn: Turn, at: int) -> None:
     if session is None or session.ended:
         # Sessions do not overlap, even where an event comes so late that the one before was ended too soon.
         _start(turn, max(at, session.ended) if session else at, before)
-    if gap:
+    if gap and (turn.program.ticking or "returns" in turn.program.hooks):  # else nobody would hear of it
         turn.occurrences.append(
             Occurrence(keys=("returns",), name="returned", at=at, properties={"gap_s": gap // 1000}, gap=gap)
         )

@@ -132,7 +132,10 @@ class Connection:
     # --- what there is to send ---
 
     def greet(self, welcome: bytes, epoch: str, offset: int) -> None:
-        """Start over at a position: what follows it comes next."""
+        """Start over at a position: what follows it comes next. What is acknowledged by now goes ahead of the welcome:
+        behind one of a new epoch it would vouch for what only the old one may have had."""
+        if (acknowledged := self._take_ack()) is not None:
+            self._put(acknowledged)
         self.epoch, self.cursor = epoch, offset
         self.greeted, self.lost = True, False
         self._put(Out(welcome, offset, epoch))
@@ -230,9 +233,8 @@ class Connection:
         if self._blocked and self._closing is None:
             return
         batch = self._pending
-        if self._ack is not None:
-            batch.append(Out(encode(Ack(up_to=self._ack))))
-            self._ack = None
+        if (acknowledged := self._take_ack()) is not None:
+            batch.append(acknowledged)
         if batch:
             self._pending, self._bytes = [], 0
             self._transport.write(batch)
@@ -240,6 +242,10 @@ class Connection:
             self._transport.close(*self._closing)
         elif (self.stale or self.lost) and not self._blocked:
             self._watcher.drained(self)
+
+    def _take_ack(self) -> Out | None:
+        event, self._ack = self._ack, None
+        return None if event is None else Out(encode(Ack(up_to=event)))
 
     def _put(self, out: Out) -> None:
         if self._closing is not None:

@@ -12,6 +12,7 @@ from handrail.core.events import Disconnected, Event
 from handrail.core.frames import Bye
 from handrail.core.inputs import BadInput
 from handrail.identity import Caller
+from handrail.lag import Lag
 from handrail.limits import Limits
 from handrail.live.admission import Admission, Refusal, stopping
 from handrail.live.connection import BAD_TOKEN, CORRUPT_STATE, DRAINING, KNOWN_VISITOR, Connection
@@ -56,11 +57,12 @@ class Reception:
         debts: Debts,
         *,
         limits: Limits,
+        lag: Lag,
         country_header: str | None = None,
     ) -> None:
         self.hub = hub
         self.limits = limits
-        self.door = Admission(limits)
+        self.door = Admission(limits, lag)
         self.runner = runner
         self.profiles = Profiles(runner)
         self.tickets = Tickets(runner.store, runner.clock)

@@ -23,7 +23,7 @@ import structlog
 from msgspec import Struct
 
 from handrail.core import frames
-from handrail.core.events import Connected, Disconnected, Event
+from handrail.core.events import Connected, Event
 from handrail.core.frames import (
     ActivityMessage,
     ClientMessage,
@@ -44,6 +44,7 @@ from handrail.live import inbound
 from handrail.live.arrival import PENALTY_MS, arrive, enter
 from handrail.live.connection import IDLE, STORE_AWAY, TOO_MUCH, Connection, Transport
 from handrail.live.pace import Pace
+from handrail.live.presence import departure
 from handrail.live.reception import FINAL, RECONNECT_MS, Headers, Reception, dismiss, name_connection
 from handrail.profiles import known_visitor
 from handrail.runner import Outcome, TooManyConflicts, corrupt_state
@@ -81,12 +82,12 @@ class Hold(IntFlag):
 
 class _Sent(Struct, eq=False):
     """An event on its way to the store; `id` is what is acknowledged, if anything is. Without a `future` it waits to be
-    submitted again."""
+    submitted again. `settled` is the connection's epoch when the store had it, "" before."""
 
     event: Event
     id: str | None
     future: asyncio.Future[Outcome] | None = None
-    settled: bool = False
+    settled: str = ""
 
 
 class Visit:
@@ -178,14 +179,25 @@ class Visit:
         self._opening = opening
         self._active = opening.at - opening.idle_ms
         self.connected = True
-        self.connection.on_forgotten = self._open_again
+        self.connection.on_forgotten = self._forgotten
         return self._send(self._queue(opening))
 
-    def _open_again(self) -> None:
+    def _forgotten(self) -> None:
+        self.desk.runner.look_after(self._open_again())
+
+    async def _open_again(self) -> None:
         """The store lost that this connection is open: say so once more, as it is now."""
+        runner = self.desk.runner
         if self._opening is None or self.left or self.connection.closing:
             return
-        now = self.desk.runner.clock()
+        try:
+            await runner.store.enlist(runner.node, self.user)
+        except (StoreDown, CorruptState):
+            self.store_away()
+            return
+        if self.left:
+            return
+        now = runner.clock()
         again = {"id": f"{self.connection.id}.open.{inbound.new_id()}", "at": now, "idle_ms": now - self._active}
         self._submit(msgspec.structs.replace(self._opening, **again))
 
@@ -344,7 +356,7 @@ class Visit:
             sent.id = None
         elif isinstance(sent.event, Connected) and future.result().heir:
             self.refuse(known_visitor(), None)  # they became a user while they were being let in
-        sent.settled = True
+        sent.settled = self.connection.epoch
         self._acknowledge()
 
     def _wait(self) -> None:
@@ -363,9 +375,14 @@ class Visit:
 
     def _acknowledge(self) -> None:
         """The newest that the store has with all before it: of a user who was only just made known, or of a visitor who
-        became one, a later event may be settled before an earlier one."""
+        became one, a later event may be settled before an earlier one. Where another epoch has begun since, it is
+        submitted again."""
         newest, unsettled = None, self._unsettled
-        while unsettled and unsettled[0].settled:
+        while unsettled and (first := unsettled[0]).settled:
+            if first.id is not None and first.settled != self.connection.epoch:
+                first.settled = ""
+                self._send(first)
+                break
             newest = unsettled.pop(0).id or newest
         if newest is not None:
             self.connection.acknowledge(newest)
@@ -403,8 +420,7 @@ class Visit:
         desk, connection = self.desk, self.connection
         desk.hub.detach(connection)
         if self.connected:
-            event = Disconnected(id=f"{connection.id}.close", at=desk.runner.clock(), connection=connection.id)
-            await desk.depart(self.user, event)
+            await desk.depart(self.user, departure(connection.id, desk.runner.clock()))
         else:  # turned away on the way in
             with suppress(StoreDown):
                 await desk.delist(self.user)

@@ -51,10 +51,6 @@ class Lineages:
         self._examined = False
         self._known: WeakKeyDictionary[Pipeline, Lineage] = WeakKeyDictionary()
 
-    def of(self, server: Pipeline) -> str:
-        """ "" while it is not known."""
-        return self._known.get(server, UNKNOWN).name
-
     async def trace(self, server: Pipeline, ask: Ask) -> bool:
         """Learn the lineage of a server that is being greeted; True when it is another than before."""
         if server.server.get(b"mode") == b"sentinel":  # whoever connects to it will be told
@@ -63,7 +59,7 @@ class Lineages:
         if found is None:
             return False
         before = self._known.get(server, UNKNOWN)
-        self._known[server] = found
+        self._known[server], server.lineage = found, found.name
         if self._ack == "durable" and self._examined and not found.durable:
             raise StoreDown("acknowledgements are to be durable, and it answers before it writes to disk")
         if before is UNKNOWN or before.name == found.name:
@@ -92,7 +88,7 @@ class Lineages:
         if name != known.name:
             server.drop("the store's data are not those it had")
 
-    def examine(self, server: Pipeline) -> None:
+    def examine(self, server: Pipeline, *, warn: bool = True) -> None:
         """Raises StoreUnusable where answers cannot be worth what they should; later such a server counts as away."""
         self._examined = True
         known, shown = self._known.get(server, UNKNOWN), server.address.shown
@@ -102,7 +98,7 @@ class Lineages:
             what = "hides its settings" if known.durable is None else "answers before it writes to disk"
             mend = "set `appendonly yes` and `appendfsync always` there"
             raise StoreUnusable(f"acknowledgements are to be durable (HANDRAIL_ACK), and {shown} {what}: {mend}")
-        if self._ack == "replicated" and not known.replicas:
+        if warn and self._ack == "replicated" and not known.replicas:
             log.warning("no replica is connected, and nothing is acknowledged without one (HANDRAIL_ACK)", store=shown)
 
 

@@ -72,6 +72,13 @@ class Quarantined(Struct, frozen=True, kw_only=True):
     event: bytes = b"null"
 
 
+class Shortfall(Struct, frozen=True):
+    """Why commits are not acknowledged though the store answers; `whole`: none are, of no user."""
+
+    text: str
+    whole: bool
+
+
 class StoreDown(Exception):
     """The store could not be reached or did not answer in time; nothing is known to be written."""
 
@@ -100,6 +107,10 @@ class Store(Protocol):
         """Write; False when what is stored is not what the commit builds on (nothing was written). Raises StoreDown:
         the write may or may not have happened. The same commit sent again says so: True, written once, if it had
         happened and nobody has written since; else a reload tells (the event ids are in `seen` if it did)."""
+
+    def write(self, commit: Commit, told: Callable[[bool], None]) -> None:
+        """The same without a coroutine: `told` is called once with True when the store has it. False says nothing:
+        what became of it is for `commit` to find out, with the same one again. `told` must not raise."""
 
     async def position(self, user: str) -> tuple[str, int] | None:
         """The mark of the user's epoch (see heads.mark_of) and their newest offset, or None where nothing is stored.
@@ -183,5 +194,8 @@ class Store(Protocol):
 
     async def ping(self) -> float:
         """Round trip in seconds. Raises StoreDown."""
+
+    async def shortfall(self) -> Shortfall | None:
+        """What keeps commits from being acknowledged at present, None if nothing does. Raises StoreDown."""
 
     async def close(self) -> None: ...

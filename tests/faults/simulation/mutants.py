@@ -66,9 +66,9 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "told-before-written": (
         Patch(
             RUNNER,
-            "        if not await self.store.commit(commit):",
-            "        self._tell(Committed(user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))\n"
-            "        if not await self.store.commit(commit):",
+            "                self.store.write(turn.commit, partial(self._hear, user, turn, batch))",
+            "                self._publish(turn)\n"
+            "                self.store.write(turn.commit, partial(self._hear, user, turn, batch))",
         ),
     ),
     "conflict-ignored": (
@@ -96,6 +96,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch("live.timers", "for due, user in found:", "for due, user in found if mine is None else ():"),
     ),
     "dead-unburied": (Patch("live.presence", "            await self._bury(node)", "            pass"),),
+    "leftovers-kept": (Patch("live.presence", "            await self._put_right()", "            pass"),),
     # --- connections ---
     "acknowledged-at-once": (
         Patch(
@@ -157,5 +158,11 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch("core.triggers.delay", "due = occurrence.at + self.span", "due = occurrence.at + self.span - 700"),
     ),
     "dismissed-left": (Patch("core.prompts", "    turn.withdraw(what)\n", ""),),
-    "ids-shared": (Patch("core.state", "        new.seen = self.seen.copy()\n", ""),),
+    "ids-shared": (
+        Patch(
+            "core.seen",
+            "        return bool(self._first <= place < self._next)",
+            "        return bool(self._first <= place)",
+        ),
+    ),
 }

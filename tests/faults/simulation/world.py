@@ -49,7 +49,7 @@ EPOCH = 1_800_000_000_000  # ms since 1970 at which every run begins
 CONVERGED_WITHIN = 6.5  # seconds after the last fault: positions are compared every five
 SETTLED_WITHIN = 40.0  # a dead process is noticed after ten, a webhook is tried again after five, a lease lasts nine
 PUNCTUAL = 4_000  # ms that an alarm may be late once nothing is wrong
-RUNAWAY = 60_000  # steps after which a run is not going anywhere
+RUNAWAY = 120_000  # steps after which a run is not going anywhere
 REFUSED = 60  # percent of webhook calls that fail at the first try, at most
 
 OWNED_UP = {"webhook given up", "the store is not the one it was, or lost its data; users get a new epoch"}
@@ -403,8 +403,7 @@ class World:
                 left.append(f"the session of {user} does not end")
             held = set(history.state.connections) if history.state else set()
             there = {tab.connection for tab in self.tabs if tab.user == user}
-            # The end of a connection that a loss of data took away is not told again: the process lives.
-            if held != there and not (self.oracle.losses and held > there):
+            if held != there:
                 left.append(f"connections of {user}: {held}, not {there}")
         nodes = {worker.process.name for worker in self.workers}
         alive = {node.decode() for node in self.server.ask(("ZRANGE", "hr:{nodes}:alive", 0, -1))[0]}
@@ -467,13 +466,18 @@ class Worker:
             self.die()
             world.loop.call_later(0.5, world._start_worker, context=world.ether.context)
             return
-        commit = store.commit
+        commit, write = store.commit, store.write
 
         async def announced(what: Commit, *more: Any) -> Any:
             world.oracle.announce(what)
             return await commit(what, *more)
 
+        def announced_write(what: Commit, told: Callable[[bool], None]) -> None:
+            world.oracle.announce(what)
+            write(what, told)
+
         store.commit = announced  # type: ignore[method-assign,assignment]
+        store.write = announced_write  # type: ignore[method-assign,assignment]
         self.process.name = name_node(timers=True)
         runner = Runner(store, lambda _: world.program, world.clock, self.process.name)
         live = Live(runner, Identity(world.clock))

@@ -28,7 +28,7 @@ class OnEvent(Struct, frozen=True):
     where: Expression | None
 
     def wake(self, turn: Turn, occurrence: Occurrence) -> bool:
-        return turn.holds(self.where, occurrence)
+        return self.where is None or self.where.holds(turn.scope(occurrence))[0]
 
     def fits(self, turn: Turn, occurrence: Occurrence) -> bool:
         """Whether it is this event at all, for patterns that wait for several."""
