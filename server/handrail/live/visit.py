@@ -82,12 +82,12 @@ class Hold(IntFlag):
 
 class _Sent(Struct, eq=False):
     """An event on its way to the store; `id` is what is acknowledged, if anything is. Without a `future` it waits to be
-    submitted again. `settled` is the connection's epoch when the store had it, "" before."""
+    submitted again. `settled` is the connection's epoch when the store had it, None before."""
 
     event: Event
     id: str | None
     future: asyncio.Future[Outcome] | None = None
-    settled: str = ""
+    settled: str | None = None
 
 
 class Visit:
@@ -335,7 +335,7 @@ class Visit:
 
     def _settled(self, sent: _Sent, future: asyncio.Future[Outcome]) -> None:
         self._settle(sent, future)
-        if self._holds & Hold.UNSETTLED and (len(self._unsettled) <= UNSETTLED // 2 or sent is self._unsettled[-1]):
+        if self._holds & Hold.UNSETTLED and (len(self._unsettled) <= UNSETTLED // 2 or sent.future is None):
             self._release(Hold.UNSETTLED)
 
     def _settle(self, sent: _Sent, future: asyncio.Future[Outcome]) -> None:
@@ -378,9 +378,9 @@ class Visit:
         became one, a later event may be settled before an earlier one. Where another epoch has begun since, it is
         submitted again."""
         newest, unsettled = None, self._unsettled
-        while unsettled and (first := unsettled[0]).settled:
+        while unsettled and (first := unsettled[0]).settled is not None:
             if first.id is not None and first.settled != self.connection.epoch:
-                first.settled = ""
+                first.settled = None
                 self._send(first)
                 break
             newest = unsettled.pop(0).id or newest
