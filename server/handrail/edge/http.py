@@ -69,6 +69,7 @@ class Http(HttpToolsProtocol):
         self._seen = 0
         self._timer: TimerHandle | None = None
         self._upgraded = False
+        self._wants_upgrade: bool | None = None
         self._refusal: Refusal | None = None
 
     # --- the connection ---
@@ -142,7 +143,7 @@ class Http(HttpToolsProtocol):
     # --- what the parser finds ---
 
     def on_message_begin(self) -> None:
-        self._stage, self._began = Stage.HEAD, True
+        self._stage, self._began, self._wants_upgrade = Stage.HEAD, True, None
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -157,6 +158,12 @@ class Http(HttpToolsProtocol):
             self.scope["extensions"] = {STREAM: self._stream}  # type: ignore[dict-item]
         super().on_headers_complete()
         self._stage, self._size = Stage.BODY, 0
+
+    def _should_upgrade(self) -> bool:
+        """As uvicorn judges it, but once; it asks four times."""
+        if self._wants_upgrade is None:
+            self._wants_upgrade = super()._should_upgrade()
+        return self._wants_upgrade
 
     def _check_head(self) -> None:
         """Refuse a header for its size, or a body for what the header says of it, which the parser saw it does once."""

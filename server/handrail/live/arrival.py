@@ -53,6 +53,8 @@ async def enter(visit: Visit, caller: Caller, hello: Hello) -> None:
         state = await _join(visit)
         if _is_crowded(visit, state):
             return
+        if not state.version:
+            return await _begin(visit, state, hello)
         resume_at = hello.offset if await _resumable(visit, hello, state) else None
     except BadInput as fault:
         visit.refuse(fault, None)
@@ -63,6 +65,21 @@ async def enter(visit: Visit, caller: Caller, hello: Hello) -> None:
         visit.refuse(corrupt_state(), None)
     else:
         _welcome(visit, state, hello, resume_at)
+        visit.open(_connected(visit, hello))
+
+
+async def _begin(visit: Visit, state: State, hello: Hello) -> None:
+    """Welcome somebody whom the store did not know. What their hello sets off is their first commit: it makes the epoch
+    lasting that the welcome names, so the welcome waits for it."""
+    await asyncio.wait([visit.open(_connected(visit, hello))])
+    if visit.connection.closing:  # it could not be stored, and they were told
+        return
+    runner = visit.desk.runner
+    stored = runner.recall(visit.user)
+    if stored is None or not stored.version:
+        stored = await runner.current(visit.user)
+    visit.connection.stale = stored.offset > 0
+    _welcome(visit, state if state.epoch == stored.epoch else stored, hello, None)
 
 
 def _welcome(visit: Visit, state: State, hello: Hello, resume_at: int | None) -> None:
@@ -73,7 +90,6 @@ def _welcome(visit: Visit, state: State, hello: Hello, resume_at: int | None) ->
     connection.greet(desk.hub.welcome(connection, state, resume_at=resume_at), state.epoch, offset)
     connection.stale = connection.stale or offset < state.offset
     desk.hub.greeted(connection)
-    visit.open(_connected(visit, hello))
 
 
 def _is_crowded(visit: Visit, state: State) -> bool:
@@ -90,13 +106,17 @@ def _is_crowded(visit: Visit, state: State) -> bool:
 
 
 async def _join(visit: Visit) -> State:
-    """The user's state, with this process among those that hold their connections.
+    """The user's state in an epoch that lasts, or one that is not in the store yet, with this process among those that
+    hold their connections.
 
     Raises BadInput `known-visitor` or `token-revoked`, StoreDown, TooManyConflicts.
     """
     desk, user = visit.desk, visit.user
     runner = desk.runner
-    state, _ = await asyncio.gather(runner.current(user), runner.store.enlist(runner.node, user))
+    await runner.store.enlist(runner.node, user)
+    state = await runner.read(user)
+    if state.version and not runner.is_current(state):
+        state = await runner.current(user)
     try:
         check_standing(visit.connection.issued, state.revoked)
     except BadInput:

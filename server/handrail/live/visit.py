@@ -82,12 +82,12 @@ class Hold(IntFlag):
 
 class _Sent(Struct, eq=False):
     """An event on its way to the store; `id` is what is acknowledged, if anything is. Without a `future` it waits to be
-    submitted again. `settled` is the connection's epoch when the store had it, "" before."""
+    submitted again. `settled` is the connection's epoch when the store had it, None before."""
 
     event: Event
     id: str | None
     future: asyncio.Future[Outcome] | None = None
-    settled: str = ""
+    settled: str | None = None
 
 
 class Visit:
@@ -174,13 +174,13 @@ class Visit:
         if self.left:
             await self._leave()
 
-    def open(self, opening: Connected) -> None:
-        """The user was welcomed; record that they are here."""
+    def open(self, opening: Connected) -> asyncio.Future[Outcome]:
+        """Record that the user is here."""
         self._opening = opening
         self._active = opening.at - opening.idle_ms
-        self._submit(opening)
         self.connected = True
         self.connection.on_forgotten = self._forgotten
+        return self._send(self._queue(opening))
 
     def _forgotten(self) -> None:
         self.desk.runner.look_after(self._open_again())
@@ -319,18 +319,23 @@ class Visit:
     # --- events on their way ---
 
     def _submit(self, event: Event, acknowledge: str | None = None) -> None:
-        sent = _Sent(event, acknowledge)
-        self._unsettled.append(sent)
+        sent = self._queue(event, acknowledge)
         if self._again is None:
             self._send(sent)
 
-    def _send(self, sent: _Sent) -> None:
+    def _queue(self, event: Event, acknowledge: str | None = None) -> _Sent:
+        sent = _Sent(event, acknowledge)
+        self._unsettled.append(sent)
+        return sent
+
+    def _send(self, sent: _Sent) -> asyncio.Future[Outcome]:
         sent.future = self.desk.profiles.submit(self.user, sent.event, known=self.known)
         sent.future.add_done_callback(partial(self._settled, sent))
+        return sent.future
 
     def _settled(self, sent: _Sent, future: asyncio.Future[Outcome]) -> None:
         self._settle(sent, future)
-        if self._holds & Hold.UNSETTLED and (len(self._unsettled) <= UNSETTLED // 2 or sent is self._unsettled[-1]):
+        if self._holds & Hold.UNSETTLED and (len(self._unsettled) <= UNSETTLED // 2 or sent.future is None):
             self._release(Hold.UNSETTLED)
 
     def _settle(self, sent: _Sent, future: asyncio.Future[Outcome]) -> None:
@@ -373,9 +378,9 @@ class Visit:
         became one, a later event may be settled before an earlier one. Where another epoch has begun since, it is
         submitted again."""
         newest, unsettled = None, self._unsettled
-        while unsettled and (first := unsettled[0]).settled:
+        while unsettled and (first := unsettled[0]).settled is not None:
             if first.id is not None and first.settled != self.connection.epoch:
-                first.settled = ""
+                first.settled = None
                 self._send(first)
                 break
             newest = unsettled.pop(0).id or newest
