@@ -63,7 +63,7 @@ class Client(asyncio.Protocol):
     def _read(self, data: bytes, arrived: float) -> bytes:
         """Take whole frames; what is left is the beginning of another."""
         start = 0
-        while (found := _frame_at(data, start)) is not None:
+        while (found := frame_at(data, start)) is not None:
             opcode, body, end = found
             self._take(opcode, data[body:end], arrived)
             start = end
@@ -102,7 +102,7 @@ class Client(asyncio.Protocol):
             self._transport.close()
 
 
-def _frame_at(data: bytes, start: int) -> tuple[int, int, int] | None:
+def frame_at(data: bytes, start: int) -> tuple[int, int, int] | None:
     """(opcode, where its payload begins, where it ends) of the whole frame at `start`, or None. Servers do not mask."""
     if len(data) < start + 2:
         return None

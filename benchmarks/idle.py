@@ -1,18 +1,24 @@
-"""What a connection costs that does nothing: 5,000 of them, each welcomed, each a user of its own.
+"""What a connection costs that does nothing, and what it costs to connect, beside other servers.
 
-Resident memory is read before the first and after the last, once the server has come to rest; processor time likewise,
-so it covers the handshake, the hello, reading and committing the user's state, and the welcome. Each round is a server
-of its own.
+Resident memory of the server and its children is read before the first connection and after the last, once they have
+come to rest; processor time likewise. Handrail does more while connecting than its peers: it verifies a token, and
+reads, commits and keeps its user's state. Each round is a server of its own; the servers take turns.
 """
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
 
 from benchmarks import machine
-from benchmarks.client import Client, dial
-from benchmarks.figures import MeasurementFault, Row, row
-from benchmarks.servers import Server, ground, serving
+from benchmarks.contest import Contestant, take_turns
+from benchmarks.crowd import Crowd, Dialect, Steps
+from benchmarks.figures import OURS, OURS_SSE, Row, row
+from benchmarks.ours import handrail, hello, listen
+from benchmarks.push import MARK, PEERS
+from benchmarks.servers import Server, ground
 
 RULES = """
 trigger: hello-again
@@ -24,59 +30,76 @@ message: welcome-back
 kind: toast
 title: Welcome back
 """
-CONNECTIONS = 5_000
-WARM_UP = 200  # connections made and closed before
-ROUNDS = 3
-AT_ONCE = 64
-FILES = 2_000  # more than connections, for either process
+CONNECTIONS, QUICK_CONNECTIONS = 10_000, 1_000
+WARM_UP = 200  # connections made before
+ROUNDS, QUICK_ROUNDS = 3, 1
+MEMORY_GOALS = {OURS: 10, OURS_SSE: 15}  # KiB
+CONNECT_GOAL = 200  # µs
+PATIENCE = 10.0  # seconds a server may take to come to rest
 
 
-def run() -> list[Row]:
-    if machine.raise_open_files(CONNECTIONS + FILES) < CONNECTIONS + FILES:
-        raise MeasurementFault(f"{CONNECTIONS:,} connections need more open files: ulimit -n {CONNECTIONS + FILES}")
-    found = [_round() for _ in range(ROUNDS)]
-    return [
-        row(f"memory each, of {CONNECTIONS:,} idle", [kib for kib, _ in found], "KiB", places=1),
-        row("  server CPU to connect", [us for _, us in found], "µs", places=0),
-    ]
+@dataclass
+class _Found:
+    memory: list[float] = field(default_factory=list)  # KiB a connection
+    connect: list[float] = field(default_factory=list)  # µs
+    rate: list[float] = field(default_factory=list)  # connections/s
+    load: list[float] = field(default_factory=list)  # share of a core while connecting
+
+    def rows(self, name: str) -> list[Row]:
+        own = name in MEMORY_GOALS
+        return [
+            row("memory each", self.memory, "KiB", places=1, of=name, below=MEMORY_GOALS.get(name)),
+            row("server CPU to connect", self.connect, "µs", places=0, of=name, below=CONNECT_GOAL if own else None),
+            row("connected/s", self.rate, "", places=0, of=name),
+            row("load's share of a core", self.load, "%", places=0, of=name),
+        ]
 
 
-def _round() -> tuple[float, float]:
-    """(KiB, µs of processor time) a connection."""
-    with ground() as place, serving(place, RULES) as server:
-        return asyncio.run(_measure(server))
+def run(quick: bool) -> list[Row]:
+    many, rounds = (QUICK_CONNECTIONS, QUICK_ROUNDS) if quick else (CONNECTIONS, ROUNDS)
+    machine.need_open_files(many + WARM_UP)
+    start = handrail(RULES)
+    ours = (
+        Contestant(OURS, start, Dialect(_open, MARK), machine.versions),
+        Contestant(OURS_SSE, start, Dialect(_listen, MARK, frames=False), machine.versions),
+    )
+    found, rows = take_turns((*ours, *PEERS), rounds, _Found, partial(_measure, many))
+    return [*(line for name, each in found.items() for line in each.rows(name)), *rows]
 
 
-async def _measure(server: Server) -> tuple[float, float]:
-    for client in await _connect(server.port, "w", WARM_UP):
-        client.close()
-    await _rest(server.pid)
-    memory, used = machine.resident_bytes(server.pid), machine.cpu_seconds(server.pid)
-    clients = await _connect(server.port, "u", CONNECTIONS)
-    await _rest(server.pid)
-    memory, used = machine.resident_bytes(server.pid) - memory, machine.cpu_seconds(server.pid) - used
-    if any(client.closed for client in clients):
-        raise MeasurementFault("the server closed connections that were to stay")
-    for client in clients:
-        client.close()
-    return memory / CONNECTIONS / 1024, used / CONNECTIONS * 1e6
+def _open(number: int) -> Steps:
+    return hello(f"u-{number}")
 
 
-async def _connect(port: int, name: str, many: int) -> list[Client]:
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def connect(number: int) -> Client:
-        async with gate:
-            return await dial(port, f"{name}-{number}")
-
-    return await asyncio.gather(*(connect(number) for number in range(many)))
+def _listen(number: int) -> Steps:
+    return listen(f"u-{number}")
 
 
-async def _rest(pid: int) -> None:
-    """Return when the server has used next to no processor time for a while."""
-    async with asyncio.timeout(30):
-        while True:
-            before = machine.cpu_seconds(pid)
-            await asyncio.sleep(0.5)
-            if machine.cpu_seconds(pid) - before <= 0.04:
-                return
+def _measure(many: int, contestant: Contestant, found: _Found) -> None:
+    with (
+        ground(sync="everysec") as place,
+        contestant.start(place) as server,
+        closing(Crowd(server.port, contestant.dialect)) as crowd,
+    ):
+        crowd.connect(WARM_UP)
+        _come_to_rest(crowd, server)
+        memory, used = machine.family_bytes(server.pid), machine.family_seconds(server.pid)
+        start, own = perf_counter(), machine.own_seconds()
+        crowd.connect(many, first=WARM_UP)
+        taken, own = perf_counter() - start, machine.own_seconds() - own
+        _come_to_rest(crowd, server)
+        memory, used = machine.family_bytes(server.pid) - memory, machine.family_seconds(server.pid) - used
+    found.memory.append(memory / many / 1024)
+    found.connect.append(used / many * 1e6)
+    found.rate.append(many / taken)
+    found.load.append(own / taken * 100)
+
+
+def _come_to_rest(crowd: Crowd, server: Server) -> None:
+    """Return when the server has used next to no processor time for a while, or does not stop using some."""
+    last = perf_counter() + PATIENCE
+    while perf_counter() < last:
+        before = machine.family_seconds(server.pid)
+        crowd.rest(0.5)
+        if machine.family_seconds(server.pid) - before <= 0.04:
+            return

@@ -14,10 +14,10 @@ from time import perf_counter, process_time
 from benchmarks.figures import MeasurementFault, Row, row
 from handrail.rulebook import Rulebook, compile_sources, read_sources
 
-FILES = 500
+FILES, QUICK_FILES = 500, 50
 TRIGGERS = 20  # a file
 LOADS = 3
-CHANGES = 7
+CHANGES, QUICK_CHANGES = 7, 2
 TICK = 0.001  # seconds
 AFTER = 0.2
 LOAD_GOAL, RELOAD_GOAL = 2.0, 1.0  # seconds
@@ -65,14 +65,20 @@ THENS = (
 )
 
 
-def run() -> list[Row]:
+def run(quick: bool) -> list[Row]:
+    files, changes = (QUICK_FILES, QUICK_CHANGES) if quick else (FILES, CHANGES)
     with TemporaryDirectory() as folder:
-        for area in range(FILES):
-            _path(Path(folder), area).write_text(_file(area))
-        return asyncio.run(_measure(Path(folder)))
+        write(Path(folder), files)
+        return asyncio.run(_measure(Path(folder), files, changes))
 
 
-async def _measure(folder: Path) -> list[Row]:
+def write(folder: Path, files: int) -> None:
+    """Rules of about the shapes that large rule sets have, twenty triggers a file."""
+    for area in range(files):
+        _path(folder, area).write_text(_file(area))
+
+
+async def _measure(folder: Path, files: int, changes: int) -> list[Row]:
     loading = [_load(folder) for _ in range(LOADS)]
     pauses: list[float] = []
     ticking = asyncio.create_task(_tick(pauses))
@@ -80,20 +86,20 @@ async def _measure(folder: Path) -> list[Row]:
     resting = max(pauses)
     book = Rulebook(folder, {})
     _, pause = await _read(book, pauses)
-    if book.problems or book.triggers != FILES * TRIGGERS:
+    if book.problems or book.triggers != files * TRIGGERS:
         raise MeasurementFault(f"the rules cannot be loaded: {book.problems[:1]}")
-    path = _path(folder, FILES // 2)
+    path = _path(folder, files // 2)
     edited, named = [], []
-    for number in range(CHANGES):
+    for number in range(changes):
         path.write_text(path.read_text().replace(f"within: {30 + number}d", f"within: {31 + number}d"))
         edited.append(await _read(book, pauses))
         path.write_text(f"{path.read_text()}---\nmessage: new-{number}\nkind: toast\ntitle: New\n")
         named.append(await _read(book, pauses))
     ticking.cancel()
     return [
-        row(f"loading {FILES * TRIGGERS:,} triggers", [taken for taken, _ in loading], "s", below=LOAD_GOAL),
+        row(f"loading {files * TRIGGERS:,} triggers", [taken for taken, _ in loading], "s", below=LOAD_GOAL),
         row("advice on them, once they are live", [advice for _, advice in loading], "s"),
-        row(f"again, one file of {FILES} changed", [taken for taken, _ in edited], "s", below=RELOAD_GOAL),
+        row(f"again, one file of {files} changed", [taken for taken, _ in edited], "s", below=RELOAD_GOAL),
         row("again, with a new message", [taken for taken, _ in named], "s", below=RELOAD_GOAL),
         row("longest pause, at rest", [resting], "ms", places=1),
         row("longest pause, loading", [pause], "ms", places=1, below=PAUSE_GOAL),

@@ -14,11 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from benchmarks.figures import MeasurementFault
 from handrail.store.binary import find_server
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SYNCS = 50
+SPARE_FILES = 1_000  # that a process has open besides its connections
 
 
 def cores() -> tuple[int, int] | None:
@@ -45,6 +47,38 @@ def raise_open_files(wanted: int) -> int:
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return allowed
+
+
+def need_open_files(connections: int) -> None:
+    """Let this process, and so its children, have that many connections. Raises MeasurementFault if it may not."""
+    wanted = connections + SPARE_FILES
+    if raise_open_files(wanted) < wanted:
+        raise MeasurementFault(f"{connections:,} connections need more open files: ulimit -n {wanted}")
+
+
+def own_seconds() -> float:
+    """Processor time this process has used."""
+    spent = os.times()
+    return spent.user + spent.system
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [pid]
+    for one in found:
+        for listed in Path(f"/proc/{one}/task").glob("*/children"):
+            found += map(int, listed.read_text().split())
+    return found
+
+
+def family_seconds(pid: int) -> float:
+    """Processor time that a process and its children, as they are now, have used."""
+    return sum(map(cpu_seconds, family(pid)))
+
+
+def family_bytes(pid: int) -> int:
+    """Resident memory of a process and its children; what they share is counted for each."""
+    return sum(map(resident_bytes, family(pid)))
 
 
 def cpu_seconds(pid: int) -> float:
@@ -77,12 +111,11 @@ def file_system(folder: Path) -> str:
 
 
 def describe() -> str:
-    """One line: processor, cores, system, load at the start."""
+    """One line: processor, cores, system."""
     named = (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines())
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((name for name, line in zip(named, lines, strict=True) if line.startswith("model name")), "processor")
-    usable, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    return f"{model}, {usable} cores · {platform.system()} {platform.release()} · load before {load:.1f}"
+    return f"{model}, {len(os.sched_getaffinity(0))} cores · {platform.system()} {platform.release()}"
 
 
 def versions() -> str:

@@ -1,6 +1,6 @@
 """What an event costs below the sockets: from `Runner.submit` to those who hear of its commit, in one process.
 
-A hundred users, each of whom sends the next event when the last one was heard of; the ten rules of `throughput`. The
+A hundred users, each of whom sends the next event when the last one was heard of; the ten rules of `job`. The
 store is a process of its own and syncs every commit. Deciding alone is the same event without store and runner. As
 other work on the machine slows all of this alike, a plain loop over a dict is timed beside it.
 """
@@ -13,8 +13,8 @@ from time import process_time
 
 from benchmarks import machine
 from benchmarks.figures import MeasurementFault, Row, row
+from benchmarks.job import RULES
 from benchmarks.servers import Ground, ground
-from benchmarks.throughput import RULES
 from handrail.core import engine
 from handrail.core.events import Connected, Identify, Track
 from handrail.core.program import Program
@@ -27,19 +27,19 @@ from handrail.suspects import Suspects
 from handrail.timekeeping import StoreTime
 
 USERS = 100
-ROUNDS = 7
+ROUNDS, QUICK_ROUNDS = 7, 2
 SECONDS = 1.0
 STEPS = 500
 LOOPS = 200_000
 TRAITS = {"plan": "trial", "first_name": "Ada", "email": "ada@example.com", "role": "admin", "team_size": 12}
 
 
-def run() -> list[Row]:
+def run(quick: bool) -> list[Row]:
     loaded = load({"rules.yaml": RULES}, {})
     if loaded.program is None:
         raise MeasurementFault(f"the rules cannot be loaded: {loaded.problems[0]}")
     with ground() as place:
-        found = asyncio.run(_measure(place, loaded.program))
+        found = asyncio.run(_measure(place, loaded.program, QUICK_ROUNDS if quick else ROUNDS))
     loops, steps, paths, stores = zip(*found, strict=True)
     return [
         row("submit to heard", paths, "µs", places=0),
@@ -75,7 +75,7 @@ class Walkers:
             self._move(user, place + 1)
 
 
-async def _measure(place: Ground, program: Program) -> list[tuple[float, float, float, float]]:
+async def _measure(place: Ground, program: Program, rounds: int) -> list[tuple[float, float, float, float]]:
     """(ns a loop, µs deciding, µs in all, µs of the store) for each round."""
     store, clock, counts = await RedisStore.connect(place.url), StoreTime(), Counts()
     await clock.look(store)
@@ -84,11 +84,11 @@ async def _measure(place: Ground, program: Program) -> list[tuple[float, float, 
     walkers = Walkers(runner)
     for number in range(USERS):
         await walkers.enter(f"u-{number}")
-    rounds = [await _round(walkers, place, runner, program) for _ in range(ROUNDS + 1)]
+    measured = [await _round(walkers, place, runner, program) for _ in range(rounds + 1)]
     walkers.walking = False
     await runner.drain()
     await store.close()
-    return rounds[1:]  # the first warms up
+    return measured[1:]  # the first warms up
 
 
 async def _round(

@@ -8,16 +8,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+
+from redis import Redis
 
 from benchmarks import machine
 from benchmarks.figures import MeasurementFault
 from handrail.store import Embedded, launch
+from handrail.store.embedded import LEASH
 
 STOP_WITHIN = 15.0  # seconds
+_numbers = count(1)  # of the logs in a measurement's folder
 GREETING = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
 
@@ -40,39 +45,59 @@ class Server:
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
+def ground(*, sync: str = "always") -> Iterator[Ground]:
+    """`sync` is when the store writes to disk: before every answer, as the embedded one does, or `everysec`."""
     with tempfile.TemporaryDirectory(prefix="handrail-bench-") as name:
         folder = Path(name)
-        with launch(folder / "data") as store:
+        with launch(folder / "data") as store, Redis.from_url(store.url, protocol=2) as redis:
+            redis.config_set("appendfsync", sync)
             yield Ground(folder, store)
 
 
 @contextmanager
-def serving(place: Ground, rules: str) -> Iterator[Server]:
-    """`handrail serve` with these rules, one process, on a core of its own."""
+def serving(place: Ground, rules: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """`handrail serve` with these rules and settings, one process, on a core of its own."""
     folder = place.folder / "rules"
     folder.mkdir(exist_ok=True)
     (folder / "rules.yaml").write_text(rules, encoding="utf-8")
-    own = {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
+    with serving_folder(place, folder, settings) as server:
+        yield server
+
+
+@contextmanager
+def serving_folder(place: Ground, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The same with a folder of rules."""
     command = [sys.executable, "-m", "handrail", "serve", "--port", "0", "--rules", str(folder), "--redis", place.url]
-    pinned = machine.cores()
-    with (place.folder / "server.log").open("wb") as log, machine.staying_on(pinned and pinned[0]):
+    with running(place, command, {"HANDRAIL_DEMO": "off", **(settings or {})}) as process:
+        yield Server(_port(process), process.pid)
+
+
+@contextmanager
+def running(place: Ground, command: Sequence[str], settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A server as a process of its own on the servers' core, stopped at the end; a fault comes with its log's end.
+
+    The first word of the command is a path. Should we be killed, the kernel ends the server."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
+    pinned, log = machine.cores(), place.folder / f"{next(_numbers)}.log"
+    with log.open("wb") as lines, machine.staying_on(pinned and pinned[0]):
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *command],
             cwd=place.folder,
-            env={**own, "HANDRAIL_DEMO": "off"},
+            env={**own, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=lines,
             start_new_session=True,  # Ctrl-C is for us; the server goes when we say so
         )
     try:
-        yield Server(_port(process), process.pid)
+        yield process
         if process.poll() is not None:
             raise MeasurementFault(f"the server ended while it was measured, with {process.returncode}")
     except (MeasurementFault, ConnectionError, TimeoutError) as fault:
-        told = (place.folder / "server.log").read_text(errors="replace")[-2_000:]
-        raise MeasurementFault(f"{fault or 'no answer in time'}; the server's log ends:\n{told}") from fault
+        told = log.read_text(errors="replace").strip()[-2_000:]
+        if told:
+            fault.add_note(f"The log of {' '.join(command[:4])} … ends:\n{told}")
+        raise
     finally:
         _stop(process)
 

@@ -13,11 +13,14 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
+from websockets.frames import Frame, Opcode
 
 from handrail import edge
 from handrail.counts import Counts
 from handrail.edge.counting import lend_counts
+from handrail.edge.frames import frame_text
 from handrail.edge.sockets import harden
+from handrail.edge.websocket import WebSocket
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 HANDSHAKE = (
@@ -42,20 +45,41 @@ class Echo:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
         elif scope["type"] == "websocket":
-            await self._talk(scope["path"], receive, send)
+            await self._talk(scope, receive)
         else:
             await _answer(scope, receive, send)
 
-    async def _talk(self, path: str, receive: Any, send: Any) -> None:
+    async def _talk(self, scope: Any, receive: Any) -> None:
         await receive()
-        if path == "/never":
+        if scope["path"] == "/never":
             self.closed.append((await receive())["code"])
-            return
-        await send({"type": "websocket.accept"})
-        while (message := await receive())["type"] == "websocket.receive":
-            given = {"text": message["text"]} if "text" in message else {"bytes": message["bytes"]}
-            await send({"type": "websocket.send", **given})
-        self.closed.append(message["code"])
+        else:
+            echoes = Echoes(self.closed)
+            echoes.socket = scope["extensions"]["handrail.frames"](echoes, None)
+
+
+class Echoes:
+    """Says what is said."""
+
+    socket: WebSocket
+
+    def __init__(self, closed: list[int]) -> None:
+        self._closed = closed
+
+    def text(self, data: bytes) -> None:
+        self.socket.write(frame_text(data))
+
+    def binary(self, data: bytes) -> None:
+        self.socket.write(Frame(Opcode.BINARY, data).serialize(mask=False))
+
+    def pause_writing(self) -> None:
+        self.socket.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.socket.resume_reading()
+
+    def ended(self, code: int) -> None:
+        self._closed.append(code)
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:

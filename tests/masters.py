@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -54,6 +55,10 @@ class Master:
         """As kill -9 does."""
         self._process.kill()
         self._process.wait()
+
+    def pause(self) -> None:
+        """It answers nobody, until it is killed."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def restart(self) -> None:
         self.kill()

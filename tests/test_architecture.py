@@ -36,9 +36,10 @@ RANK |= {
     "quarantine": 2,
     "runner": 3,
 }
+RANK |= {"figures": 1, "line": 2, "processes": 3}
 RANK |= {"asking": 2, "ticker": 2, "timekeeping": 2, "tickets": 4, "profiles": 4}
 RANK |= {"web": 5, "live": 5, "outbound": 5, "app": 6, "recordings": 6}
-RANK |= {"serving": 7, "replaying": 7, "cli": 8, "__main__": 9}
+RANK |= {"strangers": 6, "serving": 7, "replaying": 7, "cli": 8, "__main__": 9}
 IMPURE = {
     "asyncio",
     "time",

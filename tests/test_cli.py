@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from masters import Master
+
 RULES = """\
 trigger: greet
 when: {event: greeted}
@@ -65,12 +67,13 @@ def clean() -> dict[str, str]:
 def start(folder: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
-    def serve(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+    def serve(*arguments: str, stderr: int | None = None, **environ: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "handrail", "serve", "--port", "0", *arguments],
             cwd=folder,
             env=clean() | environ,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             start_new_session=True,
         )
@@ -104,7 +107,9 @@ def ask(url: str, body: Any = None) -> Any:
 
 
 def children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Whichever of its threads started them."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for found in lists for each in found.read_text().split()]
 
 
 def gone(pid: int) -> bool:
@@ -243,6 +248,16 @@ def test_a_port_in_use_is_one_clear_line(folder: Path) -> None:
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "in use" in done.stderr
+
+
+def test_what_is_odd_of_settings_and_store_is_told_once(start: Start, tmp_path: Path) -> None:
+    with Master(tmp_path / "store") as master:
+        process = start("--redis", master.url, "--workers", "2", HANDRAIL_LOG_LEVLE="debug", stderr=subprocess.PIPE)
+        where(process)
+        process.terminate()
+        _, told = process.communicate(timeout=STOPS_WITHIN)
+    assert told.count("HANDRAIL_LOG_LEVLE is no setting; did you mean 'HANDRAIL_LOG_LEVEL'?") == 1
+    assert told.count("the store loses its data when it stops; set appendonly yes") == 1
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

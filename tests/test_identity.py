@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from joserfc import jwt
@@ -129,6 +130,19 @@ def test_a_token_is_for_the_audience_that_was_set() -> None:
     ):
         with pytest.raises(BadInput, match="HANDRAIL_TOKEN_AUDIENCE"):
             gate.authenticate(wrong, None, None)
+
+
+def test_what_to_set_for_an_audience_is_said() -> None:
+    def fault_of(gate: Identity, **claims: Any) -> str:
+        with pytest.raises(BadInput) as caught:
+            gate.authenticate(token(**claims), None, None)
+        return f"{caught.value.message} {caught.value.fix}"
+
+    named, nameless = Identity(clock, secret=SECRET, audience="handrail"), Identity(clock, secret=SECRET)
+    assert "Set HANDRAIL_TOKEN_AUDIENCE to that `aud`" in fault_of(nameless, aud="app")
+    assert "make it with `aud` the value of HANDRAIL_TOKEN_AUDIENCE, 'handrail'" in fault_of(named)
+    assert "another audience" in (told := fault_of(named, aud="app"))
+    assert "set HANDRAIL_TOKEN_AUDIENCE to what the token has" in told
 
 
 def test_a_refusal_says_what_is_wrong_with_the_token() -> None:

@@ -68,13 +68,43 @@ def test_a_duration_is_written_as_in_rules(text: str) -> None:
         ("HANDRAIL_DRAIN", "10", "'10' is not a duration"),
         ("HANDRAIL_PROXIES", "10.0.0.0/8, proxy.example", "'proxy.example' is no address or network"),
         ("HANDRAIL_PROXIES", "*", "'*' is no address or network"),
-        ("HANDRAIL_MESSAGE_RATE", "-1", "input should be greater than or equal to 0"),
+        (
+            "HANDRAIL_PROXIES",
+            "10.0.0.7/8",
+            "'10.0.0.7/8' is an address with a mask: write 10.0.0.0/8, or the address alone",
+        ),
+        ("HANDRAIL_MESSAGE_RATE", "-1", "'-1' is less than 0"),
     ],
 )
 def test_limits_that_cannot_be_kept_are_refused(name: str, value: str, why: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({name: value})
     assert str(caught.value).startswith(f"{name}: {why}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("HANDRAIL_PORT", "many", "'many' is no whole number"),
+        ("HANDRAIL_PORT", "80.5", "'80.5' is no whole number"),
+        ("HANDRAIL_PORT", "70000", "'70000' is more than 65535"),
+        ("HANDRAIL_WORKERS", "0", "'0' is less than 1"),
+        ("HANDRAIL_ROLE", "workers", "'workers' is none of all, web, worker; did you mean 'worker'?"),
+        ("HANDRAIL_ACK", "always", "'always' is none of accepted, replicated, durable"),
+        ("HANDRAIL_DEMO", "perhaps", "'perhaps' is neither on nor off"),
+        ("HANDRAIL_COUNTRY_HEADER", "CF Country", "'CF Country' has characters in it other than letters"),
+        ("HANDRAIL_CLIENT_SECRET", "hunter2", "the value is shorter than 32 characters"),
+    ],
+)
+def test_a_bad_value_is_told_in_plain_words_and_no_secret_is(name: str, value: str, why: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({name: value})
+    assert str(caught.value).startswith(f"{name}: {why}")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_choices_may_be_written_in_capitals() -> None:
+    assert Settings.from_environ({"HANDRAIL_LOG_LEVEL": "WARNING"}).log_level == "warning"
 
 
 def test_a_child_process_keeps_the_same_limits() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,11 @@ from handrail.core.program import Program
 from handrail.core.webhooks import Webhook
 from handrail.counts import Counts
 from handrail.edge.counting import lend_counts
+from handrail.figures import Figures, Sources
 from handrail.guard import Guard
 from handrail.identity import Identity
-from handrail.lag import Lag
 from handrail.limits import Limits, bounds_of
+from handrail.line import Line
 from handrail.live.live import Live
 from handrail.live.presence import name_node
 from handrail.outbound.webhooks import Courier
@@ -44,7 +45,6 @@ from handrail.timekeeping import StoreTime, wall_clock
 from handrail.web import admin, demo, explain, health, metrics, quarantine, static, tail, ticket
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
-from handrail.web.metrics import Figures
 from handrail.web.offences import Offences
 from handrail.web.problems import on_corrupt_state, on_crash, on_http_error
 
@@ -62,24 +62,37 @@ def build(
     clock: Callable[[], int] | None = None,
     environ: Mapping[str, str] | None = None,
     at_work: Path | None = None,
+    warned: bool = False,
+    line: Line | None = None,
 ) -> Application:
     """A whole server as an ASGI application; it runs between lifespan startup and shutdown.
 
     `store` is used as given and left open; without one, `settings.redis_url` is connected to. `clock` gives
     milliseconds since the epoch, by default those of the store. `environ` is what `${NAME}` in webhooks is read from;
     `at_work` is the file in which the processes of this machine note what they are deciding, for the case that one dies
-    of it. Raises ValueError for a key that is none.
+    of it. With `warned`, `preflight` has told what of the store is not as it should be; `line` leads to the parent of a
+    process that is one of several. Raises ValueError for a key that is none.
     """
     clock = clock or StoreTime()
     gate = identify(settings, clock)
-    return Application(settings, gate, store=store, clock=clock, environ=environ or {}, at_work=at_work)
+    return Application(
+        settings,
+        gate,
+        store=store,
+        clock=clock,
+        environ=environ or {},
+        at_work=at_work,
+        warned=warned,
+        line=line,
+    )
 
 
-async def preflight(settings: Settings) -> None:
-    """See that a server with these settings could start. Raises ValueError, StoreDown or StoreUnusable."""
+async def preflight(settings: Settings, *, warn: bool = True) -> None:
+    """See that a server with these settings could start; what of the store is not as it should be is warned of unless
+    that was done. Raises ValueError, StoreDown or StoreUnusable."""
     identify(settings, wall_clock)
     assert settings.redis_url is not None
-    store = await RedisStore.connect(settings.redis_url, ack=settings.ack)
+    store = await RedisStore.connect(settings.redis_url, ack=settings.ack, warn=warn)
     await store.close()
 
 
@@ -124,7 +137,6 @@ class Parts(Struct, frozen=True):
     runner: Runner
     live: Live
     changed: asyncio.Event
-    lag: Lag
     courier: Courier | None
 
     def switched_off(self) -> list[str]:
@@ -144,6 +156,8 @@ class Application:
         clock: Callable[[], int],
         environ: Mapping[str, str],
         at_work: Path | None = None,
+        warned: bool = False,
+        line: Line | None = None,
     ) -> None:
         self.settings = settings
         self.identity = identity
@@ -151,9 +165,12 @@ class Application:
         self.counts = Counts()
         self.limits = Limits(bounds_of(settings), time.monotonic, self.counts)
         self.draining = False
+        self._parting = False
         self._given = store
         self._environ = environ
         self._at_work = at_work
+        self._warned = warned
+        self._line = line
         self._bare: dict[tuple[str, str], ASGIApp] = {}
         self._http: ASGIApp = Starlette()
 
@@ -181,7 +198,12 @@ class Application:
             parts = self._make(store, self._open_suspects(stack))
             for book in parts.rules.books:
                 book.read()
-            self._bare, self._http = self._mount(parts)
+            sources = self._sources(parts)
+            if self._line is not None:
+                self._line.report = sources.read
+                await self._line.open()
+                stack.push_async_callback(self._line.close)
+            self._bare, self._http = self._mount(parts, sources)
             stack.push_async_callback(parts.live.leave)
             loops = parts.live.tasks() | self._loops(parts)
             tasks = [asyncio.create_task(supervise(name, run), name=name) for name, run in loops.items()]
@@ -194,7 +216,7 @@ class Application:
         if self._given is not None:
             return self._given
         assert self.settings.redis_url is not None, "a store or its URL is needed"
-        store = await RedisStore.connect(self.settings.redis_url, ack=self.settings.ack)
+        store = await RedisStore.connect(self.settings.redis_url, ack=self.settings.ack, warn=not self._warned)
         stack.push_async_callback(store.close)
         return store
 
@@ -220,7 +242,7 @@ class Application:
         runner = Runner(store, rules.program, self.clock, node, guard=guard, counts=self.counts)
         live = Live(runner, self.identity, country_header=self.settings.country_header, limits=self.limits)
         courier = self._courier(store, rules, runner) if self.settings.role != "web" else None
-        return Parts(store, rules, runner, live, changed, Lag(), courier)
+        return Parts(store, rules, runner, live, changed, courier)
 
     def _demo_environ(self) -> Mapping[str, str]:
         """The demo's e-mails come back to this very server, whose address only it knows."""
@@ -228,23 +250,25 @@ class Application:
         inbox = f"http://{f'[{host}]' if ':' in host else host}:{port}/demo/inbox"
         return {"HANDRAIL_DEMO_INBOX": inbox, "HANDRAIL_DEMO_SECRET": token_hex(24), **self._environ}
 
-    def _mount(self, parts: Parts) -> tuple[dict[tuple[str, str], ASGIApp], ASGIApp]:
+    def _mount(self, parts: Parts, sources: Sources) -> tuple[dict[tuple[str, str], ASGIApp], ASGIApp]:
         routes: list[BaseRoute] = [
             *health.routes(
                 parts.store,
                 parts.rules.team,
                 lambda: self.draining,
                 switched_off=parts.switched_off,
-                lag=parts.lag,
+                lag=parts.live.lag,
             ),
-            *metrics.routes(self._figures(parts), self.identity, guarded=not self.settings.loopback),
+            *metrics.routes(self._gather(sources), self.identity, guarded=not self.settings.loopback),
         ]
         bare: dict[tuple[str, str], ASGIApp] = {}
         if self.settings.role != "worker":
             bare = {("websocket", "/updates"): parts.live.websocket, ("http", "/updates/sse"): parts.live.sse}
             routes += Ingest(parts.runner, self.identity, self.clock, self.limits).routes()
             routes += ticket.routes(parts.runner, self.identity) + admin.routes(parts.runner, self.identity)
-            routes += explain.routes(parts.store, parts.rules.program, self.identity, self.clock)
+            routes += explain.routes(
+                parts.store, parts.rules.program, parts.runner.guard, identity=self.identity, clock=self.clock
+            )
             routes += quarantine.routes(parts.store, parts.switched_off, self.identity)
             routes += tail.routes(parts.store, self.identity, self.clock, lambda: self.draining)
             routes += self._pages(parts.store)
@@ -255,23 +279,28 @@ class Application:
         )
         return bare, http
 
-    def _figures(self, parts: Parts) -> Figures:
-        timers, courier, clock = parts.live.timers, parts.courier, self.clock
-        gauges: dict[str, Callable[[], float]] = {
+    def _sources(self, parts: Parts) -> Sources:
+        timers, lag, courier, clock = parts.live.timers, parts.live.lag, parts.courier, self.clock
+        worst: dict[str, Callable[[], float]] = {
             "rules_off": lambda: len(parts.switched_off()),
             "timer_overdue_seconds": lambda: timers.overdue / 1_000,
-            "loop_lag_worst_seconds": lambda: parts.lag.worst / 1_000,
-            "draining": lambda: float(self.draining),
+            "loop_lag_worst_seconds": lambda: lag.worst / 1_000,
         }
         if courier is not None:
-            gauges["webhook_oldest_seconds"] = lambda: max(0, clock() - (courier.oldest or clock())) / 1_000
-        return Figures(
-            node=parts.runner.node,
+            worst["webhook_oldest_seconds"] = lambda: max(0, clock() - (courier.oldest or clock())) / 1_000
+        return Sources(
             counts=(self.counts, parts.store.counts),
-            gauges=gauges,
-            histograms={"loop_lag_seconds": parts.lag.seen, "timer_lateness_seconds": timers.lateness},
+            sums={"draining": lambda: float(self.draining)},
+            worst=worst,
+            histograms={"loop_lag_seconds": lag.seen, "timer_lateness_seconds": timers.lateness},
             transports=parts.live.transports,
         )
+
+    def _gather(self, sources: Sources) -> Callable[[], Awaitable[Figures]]:
+        async def own() -> Figures:
+            return sources.read()
+
+        return own if self._line is None else self._line.gather
 
     def _pages(self, store: Store) -> list[BaseRoute]:
         pages: list[BaseRoute] = [*static.serve_folder("/client", static.client_folder(), any_origin=True)]
@@ -283,7 +312,8 @@ class Application:
         """What runs beside the live side, by name."""
         loops: dict[str, Loop] = {f"rules-{number}": book.watch for number, book in enumerate(parts.rules.books)}
         loops["refresh"] = lambda: _refresh(parts)
-        loops["lag"] = parts.lag.run
+        if self._line is not None:
+            loops["parent"] = self._line.run
         if isinstance(self.clock, StoreTime):
             loops["clock"] = partial(self.clock.follow, parts.store)
         if parts.courier is not None:
@@ -304,7 +334,10 @@ class Application:
 
     async def _part_from(self, live: Live) -> None:
         """Tell whoever is connected to go elsewhere; once."""
-        if not self.draining:
+        if not self._parting:
+            self._parting = True
+            if self._line is not None:
+                await self._line.leave()
             self.draining = True
             await live.drain(window_ms=self.settings.drain_ms, within=GOODBYE_WITHIN)
 

@@ -39,9 +39,10 @@ def read_lines(url: str, path: str, key: str) -> Iterator[bytes]:
     except HTTPException:
         raise OperatorError(f"the server at {url} broke off in the middle of its answer") from None
     except (URLError, OSError) as fault:
+        reason = getattr(fault, "reason", fault)
+        why = getattr(reason, "strerror", None) or reason
         raise OperatorError(
-            f"no server answers at {url} ({getattr(fault, 'reason', fault)}): start one with handrail serve, or name "
-            "the one you mean with --url"
+            f"no server answers at {url} ({why}): start one with handrail serve, or name the one you mean with --url"
         ) from None
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -69,16 +69,20 @@ def serve(
         serving.serve(
             settings,
             os.environ,
-            factory="handrail.cli:child",
+            child=(sys.executable, "-P", "-m", "handrail", "child"),
             announce=lambda where: typer.echo(_greeting(settings, where)),
         )
 
 
-def child() -> Any:
-    """The application of a child process, from the settings its parent left in the environment."""
-    from handrail import serving
+@cli.command(hidden=True)
+def child(parent: int, line: int, listening: int) -> None:
+    """Serve as one of several processes. `serve` starts them so, with its own id and two of its open files."""
+    with _operator_errors():
+        from handrail import serving
 
-    return serving.make_child(Settings.from_environ(os.environ), os.environ)
+        serving.serve_child(
+            Settings.from_environ(os.environ), os.environ, parent=parent, line=line, listening=listening
+        )
 
 
 @cli.command(short_help="Check rule files: every problem, with its place.")

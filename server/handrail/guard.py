@@ -11,12 +11,14 @@ from collections import deque
 from dataclasses import replace
 from traceback import extract_tb
 
+import msgspec
 import structlog
 
 from handrail.core import engine
 from handrail.core.engine import Step
 from handrail.core.events import Event
-from handrail.core.program import Program
+from handrail.core.explain import Explanation, explain, own_up
+from handrail.core.program import Program, Trigger
 from handrail.core.state import State
 from handrail.core.turn import Turn
 from handrail.counts import Counts
@@ -52,6 +54,20 @@ class Guard:
     def switched_off(self, program: Program) -> list[str]:
         """The triggers that are left out of all decisions, by name."""
         return sorted(self.rules(program).off)
+
+    def explain(self, program: Program, state: State, trigger: Trigger, now: int) -> Explanation:
+        """As `core.explain`, of rules as they are decided by: what raises is left out. It is not counted as a failure:
+        looking changes nothing."""
+        rules = self.rules(program)
+        switched_off = trigger.name in rules.off
+        try:
+            told = explain(replace(rules, off=rules.off - {trigger.name}), state, trigger, now, step=_step_around)
+        except Exception as fault:  # the rim of the core, as below
+            return _own_up(rules, state, trigger, now, fault)
+        if not switched_off:
+            return told
+        why = "switched off until the rules change, for it kept raising errors; the server's log says which"
+        return msgspec.structs.replace(told, verdict="off", detail=why)
 
     def step(self, program: Program, state: State, event: Event, now: int, *, more: bool = False) -> Step:
         """As `engine.step`, without the triggers that raise. Raises SetAside."""
@@ -124,6 +140,28 @@ def _blame(program: Program, state: State, event: Event, now: int, *, more: bool
     except Exception:  # known already
         return turn.at_work if turn.at_work not in program.off else ""
     return ""
+
+
+def _step_around(program: Program, state: State, event: Event, now: int) -> Step:
+    """As `engine.step`, without the triggers that raise, and nobody hears of it."""
+    while True:
+        try:
+            return engine.step(program, state, event, now)
+        except Exception:  # the rim of the core, as above
+            blamed = _blame(program, state, event, now, more=False)
+            if not blamed:
+                raise
+            program = _without(program, blamed)
+
+
+def _own_up(program: Program, state: State, trigger: Trigger, now: int, fault: Exception) -> Explanation:
+    told, condition = f"judging it fails: {_name(fault)} at {_where(fault)}: {fault}", ""
+    try:
+        if trigger.condition is not None:
+            trigger.condition.holds(Turn(program, state.fork(), now).scope())
+    except Exception as within:  # as it does where decisions are made
+        condition = f"this condition fails: {_name(within)} at {_where(within)}: {within}"
+    return own_up(state, trigger, now, error=told, condition=condition)
 
 
 def _name(fault: Exception) -> str:

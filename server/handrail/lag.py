@@ -10,8 +10,8 @@ import structlog
 
 from handrail.histogram import Histogram
 
-EVERY = 0.1  # seconds between two looks
-WINDOW = 50  # looks whose worst is told: five seconds
+EVERY = 0.05  # seconds between two looks
+WINDOW = 100  # looks whose worst is told: five seconds
 LIMIT = 5_000  # ms; a loop that was held up that long does not serve
 TELL = 1_000  # ms; and this is worth a line in the log
 
@@ -19,12 +19,17 @@ log = structlog.get_logger(__name__)
 
 
 class Lag:
-    """`run` it in the loop that is meant; `worst` is the most it was late within the last seconds, in milliseconds."""
+    """`run` it in the loop that is meant. In milliseconds: how late it was at the `latest` look, and at the `worst` of
+    the last seconds."""
 
     def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self.seen = Histogram()
         self._sleep = sleep
         self._latest: deque[float] = deque(maxlen=WINDOW)
+
+    @property
+    def latest(self) -> float:
+        return self._latest[-1] if self._latest else 0.0
 
     @property
     def worst(self) -> float:

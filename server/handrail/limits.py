@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from msgspec import Struct
@@ -182,7 +183,11 @@ class Limits:
 
 def address_of(client: object) -> str:
     """Whom an address counts as: the network of an IPv6 address, since one person has all of a /64."""
-    host = str(client[0]) if isinstance(client, tuple | list) and client else ""
+    return _network_of(str(client[0])) if isinstance(client, tuple | list) and client else ""
+
+
+@lru_cache(maxsize=KEYS)
+def _network_of(host: str) -> str:
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import logging
 import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,54 +18,68 @@ from typing import Any
 
 import structlog
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from handrail import edge
-from handrail.app import Application, build, preflight
+from handrail.app import build, preflight
 from handrail.edge.sockets import harden
+from handrail.line import Line
 from handrail.logs import Cap, PlainFormatter, escape_values
+from handrail.processes import Processes
 from handrail.settings import OperatorError, Role, Settings
 from handrail.signals import REQUESTS_WITHIN, STUCK_AFTER
 from handrail.store import StoreDown, StoreUnusable, launch
+from handrail.strangers import find_strangers
+from handrail.web import demo
 
-LOOK = 0.05  # seconds between two looks at processes that end
-READY_WITHIN = 30.0  # seconds that a new process may take to start
 _PR_SET_PDEATHSIG = 1
 
-
-PARENT = "HANDRAIL_PARENT_PID"  # tells a child process whose child it is
+log = structlog.get_logger(__name__)
 
 
 def serve(
-    settings: Settings, environ: MutableMapping[str, str], *, factory: str, announce: Callable[[str], None]
+    settings: Settings, environ: Mapping[str, str], *, child: Sequence[str], announce: Callable[[str], None]
 ) -> None:
     """Serve until told to stop; `announce` is given the server's URL once it answers.
 
-    `environ` is that of this process; children inherit it and make their application with `factory`, the name of a
-    function that returns what `make_child` does. Raises OperatorError.
+    `environ` is that of this process; children have it, too, and the settings as they are here. `child` is the command
+    that starts one: a program that calls `serve_child` with the three numbers that it is given. Raises OperatorError.
     """
     _log_to_stderr(settings.log_level)
     _leave_on_signals()
+    for line in find_strangers(environ, [settings.rules, demo.RULES]):
+        log.warning(line)
     with bind(settings.host, settings.port) as listening, _operator_faults(), _store_url(settings) as url:
         here = {"redis_url": url, "role": _effective_role(settings), "port": listening.getsockname()[1]}
         shared = settings.model_copy(update=here)
         asyncio.run(preflight(shared))
-        environ.update(shared.to_environ() | {PARENT: str(os.getpid())})
         ready = partial(announce, address(listening))
         if settings.workers == 1:
-            app = build(shared, environ=environ, at_work=_at_work(shared))
-            _run_here(app, _options(shared), listening, ready)
+            application = build(shared, environ=environ, at_work=_at_work(shared), warned=True)
+            _run(_Server(uvicorn.Config(application, **_options(shared)), ready), listening)
         else:
-            patience = settings.drain_ms / 1_000 + STUCK_AFTER
-            config = uvicorn.Config(factory, factory=True, workers=settings.workers, **_options(shared))
-            _run_processes(config, listening, ready, patience=patience)
+            asyncio.run(_run_processes(child, {**environ, **shared.to_environ()}, shared, listening, ready))
+            _leave_on_signals()  # asyncio left them to the system
 
 
-def make_child(settings: Settings, environ: Mapping[str, str]) -> Application:
-    """The application of a child process, which does not outlive its parent."""
-    _die_with_parent(int(environ[PARENT]))
+def serve_child(settings: Settings, environ: Mapping[str, str], *, parent: int, line: int, listening: int) -> None:
+    """Serve as one of several processes, which does not outlive its parent: `line` and `listening` are numbers of open
+    files. Raises OperatorError."""
     _log_to_stderr(settings.log_level)
-    return build(settings, environ=environ, at_work=_at_work(settings))
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # when all is settled, it ends by the signal that it was told to end by
+    _die_with_parent(parent)
+    with _operator_faults():
+        try:
+            asyncio.run(preflight(settings, warn=False))
+        except StoreDown as fault:  # which passes; what else keeps it from starting does not
+            log.error("the store is away, so that no process can start", why=str(fault))
+            raise SystemExit(1) from None
+        told = Line(socket.socket(fileno=line))
+        application = build(settings, environ=environ, at_work=_at_work(settings), warned=True, line=told)
+    server = _Server(uvicorn.Config(application, **_options(settings)), told.ready)
+    told.step_back = server.step_back
+    _run(server, socket.socket(fileno=listening))
 
 
 def _at_work(settings: Settings) -> Path:
@@ -83,7 +97,8 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as fault:
         listening.close()
         why = fault.strerror if isinstance(fault, OSError) else str(fault)
-        raise OperatorError(f"cannot listen on {host} port {port}: {why}; try another with --port") from None
+        other = "--port" if getattr(fault, "errno", None) in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise OperatorError(f"cannot listen on {host} port {port}: {why}; try another with {other}") from None
     listening.set_inheritable(True)
     return harden(listening)
 
@@ -130,22 +145,21 @@ def _options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _run_here(
-    application: Application, options: dict[str, Any], listening: socket.socket, ready: Callable[[], None]
-) -> None:
-    server = _Server(uvicorn.Config(application, **options), ready)
+def _run(server: _Server, listening: socket.socket) -> None:
     server.run(sockets=[listening])
     if not server.started:
         raise OperatorError("the server could not start; the log above says why")
 
 
-def _run_processes(
-    config: uvicorn.Config, listening: socket.socket, ready: Callable[[], None], *, patience: float
+async def _run_processes(
+    child: Sequence[str],
+    environ: Mapping[str, str],
+    settings: Settings,
+    listening: socket.socket,
+    ready: Callable[[], None],
 ) -> None:
-    supervisor = _Processes(config, [listening], ready, patience)
-    supervisor.run()
-    if not supervisor.served:
-        raise OperatorError("the servers could not start; the log above says why")
+    patience = settings.drain_ms / 1_000 + STUCK_AFTER
+    await Processes(child, environ, listening, count=settings.workers, ready=ready, patience=patience).run()
 
 
 class _Server(uvicorn.Server):
@@ -158,38 +172,10 @@ class _Server(uvicorn.Server):
         if self.started:
             self._ready()
 
-
-class _Processes(Multiprocess):
-    """uvicorn's supervisor, which says when all its processes serve, and waits for their end only so long."""
-
-    def __init__(
-        self, config: uvicorn.Config, sockets: list[socket.socket], ready: Callable[[], None], patience: float
-    ) -> None:
-        super().__init__(config, sockets)
-        self.served = False
-        self._ready = ready
-        self._patience = patience  # seconds
-
-    def init_processes(self) -> None:
-        super().init_processes()
-        self.served = all(process.wait_until_ready(READY_WITHIN) for process in self.processes)
-        if self.served:
-            self._ready()
-        else:
-            self.should_exit.set()
-
-    def join_all(self) -> None:
-        """Wait until the processes have sent their clients away; a further signal is passed on to them."""
-        end = time.monotonic() + self._patience
-        while any(each.process.is_alive() for each in self.processes) and time.monotonic() < end:
-            if self.signal_queue:
-                self.signal_queue.clear()
-                self.terminate_all()
-            time.sleep(LOOK)
-        for each in self.processes:
-            if each.process.is_alive():
-                each.kill()
-        super().join_all()
+    def step_back(self) -> None:
+        """Accept nobody any more; who is here stays. Those who wait at the door go to others that hold it open."""
+        for each in self.servers:
+            each.close()
 
 
 def _die_with_parent(parent: int) -> None:
@@ -244,5 +230,5 @@ def _log_to_stderr(level: str) -> None:
 
 def is_ours(record: logging.LogRecord) -> bool:
     """Whether an error that uvicorn reports is one of the server, and not what any caller can bring about: what is no
-    HTTP, or a handshake that was refused (which it takes for forgotten)."""
-    return not record.getMessage().startswith(("Invalid HTTP request", "ASGI callable returned without completing"))
+    HTTP."""
+    return not record.getMessage().startswith("Invalid HTTP request")

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from handrail.core.durations import parse_duration
+from handrail.core.problems import suggest
 
 Role = Literal["all", "web", "worker"]
 
@@ -35,6 +36,10 @@ def _split(value: object) -> object:
 def _switch(value: object) -> object:
     words = {"1": True, "on": True, "true": True, "yes": True, "0": False, "off": False, "false": False, "no": False}
     return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+/?", re.ASCII | re.IGNORECASE)
@@ -68,10 +73,13 @@ def _check_span(text: str) -> str:
 def _check_proxies(proxies: tuple[str, ...]) -> tuple[str, ...]:
     for proxy in proxies:
         try:
-            ipaddress.ip_network(proxy)
+            network = ipaddress.ip_network(proxy, strict=False)
         except ValueError:
             why = "'{proxy}' is no address or network: write such as 10.0.0.7 or 10.0.0.0/8"
             raise PydanticCustomError("proxy", why, {"proxy": proxy}) from None
+        if "/" in proxy and str(network.network_address) != str(ipaddress.ip_interface(proxy).ip):
+            why = "'{proxy}' is an address with a mask: write {network}, or the address alone"
+            raise PydanticCustomError("proxy", why, {"proxy": proxy, "network": str(network)})
     return proxies
 
 
@@ -90,14 +98,16 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; off loopback keys are required")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and says which")
-    workers: int = Field(1, ge=1, le=64, description="processes that serve")
-    role: Role = Field("all", description="all, web (connections and HTTP) or worker (timers and webhooks)")
+    workers: int = Field(1, ge=1, le=64, description="processes that serve, as one server")
+    role: Annotated[Role, BeforeValidator(_lower)] = Field(
+        "all", description="all, web (connections and HTTP) or worker (timers and webhooks)"
+    )
     redis_url: str | None = Field(
         None,
         description="URL of the store: redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://; without it "
         "Valkey is embedded",
     )
-    ack: Literal["accepted", "replicated", "durable"] = Field(
+    ack: Annotated[Literal["accepted", "replicated", "durable"], BeforeValidator(_lower)] = Field(
         "accepted",
         description="what an acknowledgement is worth: accepted, replicated or durable",
     )
@@ -134,16 +144,24 @@ class Settings(BaseModel):
         description="connections a process takes in a second; 0 sets no bound, here and below. Unset: 500; none on "
         "loopback without origins, here and below",
     )
-    address_handshake_rate: Count = Field(None, description="connections one address may open in a second; unset: 50")
+    address_handshake_rate: Count = Field(
+        None, description="connections one address may open to a process in a second; unset: 50"
+    )
     address_connections: Count = Field(None, description="connections one address may have to a process; unset: 1000")
-    address_failures: Count = Field(None, description="failed authentications of one address in a minute; unset: 12")
+    address_failures: Count = Field(
+        None, description="failed authentications of one address at a process in a minute; unset: 12"
+    )
     user_connections: int = Field(100, ge=0, description="connections one user may have; 0 sets no bound")
-    message_rate: Count = Field(None, description="messages a second of one user or connection; unset: 100")
-    write_rate: Count = Field(None, description="events a second sent with the write key; unset: 5000")
+    message_rate: Count = Field(
+        None, description="messages a second of one connection, or of one user to a process; unset: 100"
+    )
+    write_rate: Count = Field(None, description="events a second sent with the write key to a process; unset: 5000")
     proxies: Proxies = Field(
         ("127.0.0.1", "::1"), description="addresses or networks of proxies whose X-Forwarded-For is believed"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        "info", description="least level that is logged"
+    )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], **flags: Any) -> Self:
@@ -156,7 +174,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as fault:
-            raise SettingsError([_explain(str(error["loc"][0]), error["msg"]) for error in fault.errors()]) from None
+            raise SettingsError([_explain(error) for error in fault.errors()]) from None
 
     def to_environ(self) -> dict[str, str]:
         """The variables from which a child process reads these same settings."""
@@ -242,5 +260,28 @@ def _spell(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _explain(name: str, message: str) -> str:
-    return f"{variable(name)}: {message[:1].lower()}{message[1:]}"
+def _explain(error: ErrorDetails) -> str:
+    """One of pydantic's errors as it is told to an operator; secrets are not repeated."""
+    name, limits = str(error["loc"][0]), error.get("ctx", {})
+    given = f"'{error['input']}'" if Settings.model_fields[name].repr else "the value"
+    said = {
+        "int_parsing": f"{given} is no whole number",
+        "int_from_float": f"{given} is no whole number",
+        "bool_parsing": f"{given} is neither on nor off",
+        "bool_type": f"{given} is neither on nor off",
+        "greater_than_equal": f"{given} is less than {limits.get('ge')}",
+        "less_than_equal": f"{given} is more than {limits.get('le')}",
+        "string_too_short": f"{given} is shorter than {limits.get('min_length')} characters",
+        "string_pattern_mismatch": f"{given} has characters in it other than letters, digits and -",
+        "literal_error": f"{given} is none of {_join(limits)}{_suggest(error['input'], limits)}",
+    }
+    message = said.get(error["type"]) or f"{error['msg'][:1].lower()}{error['msg'][1:]}"
+    return f"{variable(name)}: {message}"
+
+
+def _join(limits: Mapping[str, Any]) -> str:
+    return str(limits.get("expected", "")).replace("'", "").replace(" or ", ", ")
+
+
+def _suggest(given: object, limits: Mapping[str, Any]) -> str:
+    return suggest(str(given), _join(limits).split(", "), cutoff=0.6)

@@ -28,6 +28,7 @@ _BROWSERS = {"Google Chrome": "Chrome", "ChromeiOS": "Chrome", "AndroidBrowser":
 _BROWSERS |= {"Microsoft Edge": "Edge", "MSEdge": "Edge", "ChromiumEdge": "Edge", "OperaNew": "Opera"}
 _BROWSERS |= {"Microsoft Internet Explorer": "Internet Explorer"}
 _HANDHELD, _STANDING = ("Android", "iOS"), ("Windows", "macOS", "Linux", "ChromeOS")
+_TELLING = (b"user-agent", b"sec-ch-ua-mobile", b"sec-ch-ua-platform", b"sec-ch-ua")
 _BRAND = re.compile(r'"([^"]*)"\s*;\s*v=')
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _NOWHERE = ("XX", "T1")  # how proxies write that they do not know, and Tor
@@ -48,17 +49,24 @@ def read_context(context: Mapping[str, Any]) -> dict[str, Words]:
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]], country_header: str | None) -> dict[str, Words]:
-    """The same from a handshake; `country_header` is the one in which the operator's own proxy names the country."""
-    found = {bytes(name).decode("latin-1").lower(): bytes(value).decode("latin-1") for name, value in headers}
+    """The same from a handshake; `country_header` is the one in which the operator's own proxy names the country.
+    Callers share what is returned."""
+    names = (*_TELLING, country_header.lower().encode("latin-1") if country_header else b"")
+    found = {low: value for name, value in headers if (low := name.lower()) in names}
+    return _read_found(*(found.get(name, b"")[:AGENT_MAX].decode("latin-1") for name in names))
+
+
+@lru_cache(maxsize=AGENTS)
+def _read_found(agent: str, mobile: str, platform: str, brands: str, country: str) -> dict[str, Words]:
     hints = {
-        "mobile": {"?1": True, "?0": False}.get(found.get("sec-ch-ua-mobile", "")),
-        "platform": found.get("sec-ch-ua-platform", "").strip('" '),
-        "brands": [{"brand": brand} for brand in _BRAND.findall(found.get("sec-ch-ua", "")[:AGENT_MAX])],
+        "mobile": {"?1": True, "?0": False}.get(mobile),
+        "platform": platform.strip('" '),
+        "brands": [{"brand": brand} for brand in _BRAND.findall(brands)],
     }
-    device = {**_read_agent(found.get("user-agent", "")[:AGENT_MAX]), **_read_hints(hints)}
-    country = found.get(country_header.lower(), "").strip().upper() if country_header else ""
-    known = _COUNTRY.fullmatch(country) is not None and country not in _NOWHERE
-    return _said(location={"country": country} if known else {}, device=device)
+    device = {**_read_agent(agent), **_read_hints(hints)}
+    place = country.strip().upper()
+    known = _COUNTRY.fullmatch(place) is not None and place not in _NOWHERE
+    return _said(location={"country": place} if known else {}, device=device)
 
 
 def _said(**parts: Words) -> dict[str, Words]:

@@ -87,9 +87,25 @@ class Tokens:
         given = claims.get("aud")
         if given is None and self._audience is None:
             return
-        named = given if isinstance(given, list) else [given]
-        if self._audience is None or self._audience not in named:
-            raise _bad("The token is for another audience (`aud`) than HANDRAIL_TOKEN_AUDIENCE.")
+        if self._audience is None:
+            raise _bad(
+                "The token is for an audience (`aud`), and HANDRAIL_TOKEN_AUDIENCE is not set.",
+                "Set HANDRAIL_TOKEN_AUDIENCE to that `aud`, or have your server make tokens without one.",
+            )
+        if given is None:
+            raise _bad(
+                "The token has no audience (`aud`), and HANDRAIL_TOKEN_AUDIENCE asks for one.",
+                f"Have your server make it with {self._wanted}.",
+            )
+        if self._audience not in (given if isinstance(given, list) else [given]):
+            raise _bad(
+                "The token is for another audience (`aud`) than HANDRAIL_TOKEN_AUDIENCE.",
+                f"Have your server make it with {self._wanted}, or set HANDRAIL_TOKEN_AUDIENCE to what the token has.",
+            )
+
+    @property
+    def _wanted(self) -> str:
+        return f"`aud` the value of HANDRAIL_TOKEN_AUDIENCE, '{self._audience}'"
 
     def _check_times(self, claims: Mapping[str, Any]) -> tuple[int, int]:
         """When the token was issued and when it expires."""
@@ -131,5 +147,5 @@ def _read_key(secret: str | None, public_key: str | None) -> tuple[Key | None, l
     raise ValueError("HANDRAIL_CLIENT_PUBLIC_KEY is not the PEM text of an Ed25519 or RSA public key")
 
 
-def _bad(message: str) -> BadInput:
-    return BadInput("bad-token", message, FIX)
+def _bad(message: str, fix: str = FIX) -> BadInput:
+    return BadInput("bad-token", message, fix)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import Discriminator, Field, Tag
 
 from handrail.core import documents
-from handrail.core.documents import MAX_PROBLEMS
 from handrail.core.durations import Duration
+from handrail.core.reader import MAX_PROBLEMS
 from handrail.core.source import Document, Shape, read, validate
 
 

@@ -9,13 +9,13 @@ from time import monotonic, sleep
 import pytest
 
 from echoing import BINARY, TEXT, Ground, Peer, close, echoing, frame
-from handrail.edge import channel
+from handrail.edge import channel, rounds
 
 
 @pytest.fixture
 def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
     """A server that is short of patience."""
-    monkeypatch.setattr(channel, "TICK", 0.1)
+    monkeypatch.setattr(rounds, "TICK", 0.1)
     monkeypatch.setattr(channel, "LIVE_PATIENCE", 5)  # ticks, here
     monkeypatch.setattr(channel, "PLAIN_PATIENCE", 20)
     with echoing() as running:

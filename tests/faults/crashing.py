@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from handrail import serving
-from handrail.app import Application
 from handrail.core import engine
 from handrail.core.events import Alarm, Event
 from handrail.core.program import Program
@@ -23,15 +23,15 @@ def _die_of_some(program: Program, state: State, event: Event, now: int, **more:
     return _step(program, state, event, now, **more)
 
 
-def child() -> Application:
-    engine.step = _die_of_some
-    return serving.make_child(Settings.from_environ(os.environ), os.environ)
-
-
 def main() -> None:
     engine.step = _die_of_some
     settings = Settings.from_environ(os.environ)
-    serving.serve(settings, os.environ, factory="crashing:child", announce=lambda _url: print("serving", flush=True))
+    if len(sys.argv) > 1:
+        parent, line, listening = map(int, sys.argv[1:])
+        serving.serve_child(settings, os.environ, parent=parent, line=line, listening=listening)
+    else:
+        command = (sys.executable, __file__)
+        serving.serve(settings, os.environ, child=command, announce=lambda _url: print("serving", flush=True))
 
 
 if __name__ == "__main__":

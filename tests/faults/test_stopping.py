@@ -43,7 +43,7 @@ def build(*given, **named):
 
 serving.build = build
 settings = Settings(port=0, rules=Path("rules"))
-serving.serve(settings, os.environ, factory="", announce=lambda url: print(url, flush=True))
+serving.serve(settings, os.environ, child=(), announce=lambda url: print(url, flush=True))
 """
 NEVER = "await asyncio.Event().wait()"
 DEAF = """

@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from handrail.counts import Counts
 from handrail.identity import Identity
+from handrail.lag import Lag
 from handrail.limits import Bounds, Limits, Rate
 from handrail.live.admission import LONGEST_WAIT, SPREAD, VERY_LATE, Admission, is_resume
 from nodes import Clock, Node, Start, greet, hear, say, until
@@ -43,7 +44,7 @@ async def ask(node: Node, query: str, **headers: str) -> aiohttp.ClientResponse:
 
 
 def test_half_of_what_is_taken_at_once_is_kept_for_those_who_come_back() -> None:
-    door = Admission(limits_of(handshakes=Rate(100, 100)))
+    door = Admission(limits_of(handshakes=Rate(100, 100)), Lag())
     newcomers = [door.refuse(scope()) for _ in range(100)]
     assert newcomers.count(None) == 50
     returning = [door.refuse(scope(b"resume=1")) for _ in range(100)]
@@ -52,7 +53,7 @@ def test_half_of_what_is_taken_at_once_is_kept_for_those_who_come_back() -> None
 
 def test_those_turned_away_are_given_later_and_later_moments() -> None:
     limits = limits_of(handshakes=Rate(10, 10))
-    door = Admission(limits)
+    door = Admission(limits, Lag())
     waits = [refusal.retry_s for _ in range(200) if (refusal := door.refuse(scope(b"resume=1")))]
     assert len(waits) == 190
     assert min(waits[:10]) <= 2
@@ -63,11 +64,12 @@ def test_those_turned_away_are_given_later_and_later_moments() -> None:
 
 def test_when_the_loop_is_behind_newcomers_are_turned_away_first() -> None:
     limits = limits_of(handshakes=Rate(100, 100))
-    door = Admission(limits)
-    door.lag = VERY_LATE / 2
+    lag = Lag()
+    door = Admission(limits, lag)
+    lag.note(VERY_LATE / 2)
     assert door.refuse(scope()) is not None
     assert door.refuse(scope(b"resume=1")) is None
-    door.lag = VERY_LATE * 2
+    lag.note(VERY_LATE * 2)
     assert door.refuse(scope(b"resume=1")) is not None
     assert limits.counts.totals == {"handshakes_refused_lag": 2}
 
@@ -88,12 +90,15 @@ def test_who_says_that_they_come_back(asked: dict[str, Any], resume: bool) -> No
 
 def test_one_address_may_have_so_many_and_open_them_so_fast() -> None:
     limits = limits_of(address_handshakes=Rate(1, 3), address_connections=2)
-    door = Admission(limits)
-    with door.inside(scope()), door.inside(scope()):
-        refusal = door.refuse(scope())
-        assert refusal is not None
-        assert (refusal.status, refusal.code) == (429, "too-many-connections")
-        assert door.refuse(scope(host="192.0.2.2")) is None
+    door = Admission(limits, Lag())
+    for _ in range(2):
+        door.enter("192.0.2.1")
+    refusal = door.refuse(scope())
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (429, "too-many-connections")
+    assert door.refuse(scope(host="192.0.2.2")) is None
+    for _ in range(2):
+        door.leave("192.0.2.1")
     assert limits.open == {}
     assert [door.refuse(scope()) is None for _ in range(4)] == [True, True, True, False]
     assert limits.counts.totals == {"handshakes_refused_address": 2}

@@ -59,9 +59,9 @@ async def test_goodbyes_that_are_cut_short_reach_everybody_at_once(node: Node) -
     clients = [await node.dial() for _ in range(50)]
     for number, client in enumerate(clients):
         await greet(client, f"u{number}")
-    draining = asyncio.create_task(node.live.drain(window_ms=10_000))
+    draining = asyncio.create_task(node.live.drain(window_ms=60_000))
     await asyncio.sleep(0.1)
     draining.cancel()
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(5):
         for client in clients:
             assert (await hear(client, "bye"))["code"] == 4001

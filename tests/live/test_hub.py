@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,8 @@ async def test_data_that_vanish_while_nothing_happens_are_told_to_everybody(star
         assert [(welcome["recovered"], welcome["slots"]) for welcome in welcomes] == [(False, {}), (False, {})]
         connections = [connection for node in (a, b) for connection in node.live.hub.connections()]
         await eventually(lambda: _present(a), {connection.id for connection in connections})
+        for node in (a, b):  # so that others find them should this process die
+            await eventually(partial(node.store.enlisted, node.runner.node), ["ada"])
         stored = await b.store.load("ada")
         assert stored is not None
         assert stored.epoch != first["epoch"]

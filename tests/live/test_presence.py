@@ -6,10 +6,28 @@ import pytest
 
 from handrail.core.events import Connected, Disconnected
 from handrail.core.state import State
+from handrail.live.connection import Connection, Out
+from handrail.live.hub import Hub
 from handrail.live.presence import SILENCE, Presence, name_node
 from handrail.runner import Runner
 from handrail.store import CorruptState, MemoryStore, Shelf, StoreDown
 from nodes import PROGRAM, Clock, Start
+
+
+class Wire:
+    """Leads nowhere."""
+
+    name = "wire"
+
+    def write(self, batch: list[Out]) -> None: ...
+
+    def close(self, code: int, reason: str, reconnect_ms: int) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
 
 class Process:
@@ -19,15 +37,22 @@ class Process:
         self.runner = Runner(self.store, lambda _user: PROGRAM, Clock(), node)
         self.seconds = 0.0
         self.recalled = 0
-        self.presence = Presence(self.runner, recall=self._recall, monotonic=lambda: self.seconds)
+        self.hub = Hub(self.runner)
+        self.presence = Presence(self.runner, self.hub, recall=self._recall, monotonic=lambda: self.seconds)
 
     def _recall(self) -> None:
         self.recalled += 1
 
     async def connect(self, user: str) -> None:
+        self.hub.attach(user, Connection(f"c-{self.node}", Wire(), self.hub))
         await self.store.enlist(self.node, user)
         event = Connected(id=f"{self.node}-{user}", at=0, connection=f"c-{self.node}", node=self.node)
         await self.runner.submit(user, event)
+
+    def forget(self, user: str) -> None:
+        """The connection closes, and what the store was told of that is lost."""
+        for connection in self.hub.connections_of(user):
+            self.hub.detach(connection)
 
     async def connections(self, user: str) -> list[str]:
         return list((await self.runner.read(user)).connections)
@@ -170,6 +195,58 @@ async def test_a_debt_made_while_others_are_paid_is_not_forgotten(shelf: Shelf) 
     await process.presence.beat()
     await process.presence.beat()
     assert [await process.connections(user) for user in ("ada", "bob")] == [[], []]
+
+
+async def test_connections_that_a_loss_of_data_brought_back_are_ended_by_their_own_process(shelf: Shelf) -> None:
+    process, other = Process(shelf, "t-a"), Process(shelf, "t-b")
+    await other.presence.beat()
+    for user in ("ada", "bob"):
+        await process.connect(user)
+        await other.connect(user)
+    process.forget("ada")
+    process.presence.doubt()
+    assert process.presence.owes("ada")  # nobody may strike them off the list before it was looked through
+    await process.presence.beat()
+    assert await process.connections("ada") == ["c-t-b"]
+    assert await process.connections("bob") == ["c-t-a", "c-t-b"]
+    assert await process.store.enlisted("t-a") == ["bob"]
+    assert not process.presence.owes("ada")
+
+
+async def test_whoever_is_here_is_enlisted_again_after_a_loss_of_data(shelf: Shelf) -> None:
+    process = Process(shelf, "t-a")
+    await process.connect("ada")
+    await process.store.delist("t-a", "ada")
+    process.presence.doubt()
+    await process.presence.beat()
+    assert await process.store.enlisted("t-a") == ["ada"]
+
+
+async def test_connections_of_a_process_on_no_list_are_dropped_by_whoever_decides_for_their_user(shelf: Shelf) -> None:
+    gone, fresh, process = (Process(shelf, name) for name in ("t-gone", "t-fresh", "t-a"))
+    await process.presence.beat()
+    for each in (gone, fresh, process):
+        await each.connect("ada")
+    await gone.store.forget_node("t-gone")
+    await process.presence.beat()
+    assert await process.connections("ada") == ["c-t-fresh", "c-t-a"]
+
+
+async def test_the_list_is_looked_through_once_more_where_the_store_went_away_meanwhile(shelf: Shelf) -> None:
+    process = Process(shelf, "t-a")
+    await process.connect("ada")
+    process.forget("ada")
+    process.presence.doubt()
+
+    async def away(node: str) -> list[str]:
+        raise StoreDown(node)
+
+    enlisted, process.store.enlisted = process.store.enlisted, away  # type: ignore[method-assign]
+    with pytest.raises(StoreDown):
+        await process.presence.beat()
+    process.store.enlisted = enlisted  # type: ignore[method-assign]
+    await process.presence.beat()
+    assert await process.connections("ada") == []
 
 
 class Broken(MemoryStore):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from handrail.core.events import Track
 from handrail.core.inputs import BadInput
 from handrail.identity import Identity
-from handrail.live.sse import Stream, read_hello, read_query
+from handrail.live.sse import read_hello, read_query
 from nodes import Clock, Node, Start, eventually, greet, hear, say, until
 
 SECRET = "a-secret-that-is-long-enough-for-tests"
@@ -108,8 +108,8 @@ async def test_last_event_id_continues_where_it_was_and_wins_over_the_address(no
             assert [(await stream.message())[2]["offset"] for _ in range(2)] == [2, 3]
 
 
-async def test_comments_keep_a_quiet_stream_open(node: Node) -> None:
-    node.live.sse = Stream(node.live.desk, keepalive=0.01)
+async def test_comments_keep_a_quiet_stream_open(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handrail.edge.shared.KEEP_ALIVE", 0.02)
     async with request(node, "user_id=ada") as stream:
         await stream.message()
         assert [await stream.event() for _ in range(3)] == [{"": ""}] * 3

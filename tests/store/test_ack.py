@@ -58,6 +58,33 @@ async def test_nothing_is_acknowledged_without_a_replica_nor_when_it_is_sent_aga
     await store.close()
 
 
+async def test_a_store_without_a_replica_says_what_it_lacks(master: Master, replica: Master) -> None:
+    store = await RedisStore.connect(master.url, ack="replicated")
+    other = await RedisStore.connect(master.url)
+    assert await store.shortfall() is None
+    replica.kill()
+    async with asyncio.timeout(5):
+        while (found := await store.shortfall()) is None:  # noqa: ASYNC110 - Valkey notices by itself
+            await asyncio.sleep(0.02)
+    assert found.whole
+    assert found.text.startswith(
+        f"no replica keeps up with redis://127.0.0.1:{master.port}/0, and nothing is acknowledged"
+    )
+    assert await other.shortfall() is None, "who waits for no replica lacks none"
+    replica.start()
+    replica.follow(master)
+    assert await store.shortfall() is None
+    replica.pause()
+    async with asyncio.timeout(10):
+        while await store.shortfall() is None:  # noqa: ASYNC110 - it is connected, and silent
+            await asyncio.sleep(0.1)
+    master.kill()
+    with pytest.raises(StoreDown):
+        await store.shortfall()
+    await store.close()
+    await other.close()
+
+
 async def test_a_conflict_needs_no_replica(master: Master, replica: Master) -> None:
     store = await RedisStore.connect(master.url, ack="replicated")
     await store.commit(turn(op=OP))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
+from structlog.testing import capture_logs
 from turns import NOW, job, turn
 
 from clusters import Cluster, Server
@@ -240,6 +241,24 @@ async def test_a_server_that_hangs_holds_up_nobody_elses_users(cluster: Cluster,
         await store.commit(turn(user, alarm=NOW, jobs=(job(f"j-{user}", user=user),)))
         await store.enlist("n1", user)
     before = store.lineage(gone)
+    with capture_logs() as lines:
+        await hang(store, victim, gone, there)
+        store._masters.outages.look(store._masters.servers)
+    assert not [line for line in lines if "slots were moved" in line["event"]], (
+        "the map was only read for the first time"
+    )
+    assert store.lineage(gone) != before
+    away, taken = [line for line in lines if line.get("log_level") == "warning"]
+    assert (away["event"], away["store"]) == ("the store is away", f"redis://{victim.place}/0")
+    assert taken["event"] == "another server has taken over; its users get a new epoch"
+    assert taken["instead_of"] == away["store"]
+    assert taken["store"] in {f"redis://{each.place}/0" for each in cluster.servers if each is not victim}
+    assert taken["refused"] >= 1
+    assert taken["for_s"] > 1
+
+
+async def hang(store: RedisStore, victim: Server, gone: str, there: list[str]) -> None:
+    """Until another server has taken over."""
     victim.signal(signal.SIGSTOP)
     with pytest.raises(StoreDown):
         await store.load(gone)
@@ -263,4 +282,3 @@ async def test_a_server_that_hangs_holds_up_nobody_elses_users(cluster: Cluster,
             except StoreDown:
                 await asyncio.sleep(0.05)
     assert [found.user for found in await store.claim_jobs(NOW, 1000)] == [gone]
-    assert store.lineage(gone) != before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,9 +147,32 @@ def test_data_that_cannot_be_read_are_reported_with_the_log(tmp_path: Path) -> N
         say(store, b"SET a 1\r\n")
     [newest] = (tmp_path / "appendonlydir").glob("*.incr.aof")
     newest.write_bytes(b"this is no log\r\n" * 10)
-    with pytest.raises(StoreUnusable, match=r"(?s)stopped at once.*Bad file format"):
+    with pytest.raises(StoreUnusable, match=r"(?s)stopped at once.*\.incr\.aof is damaged") as caught:
         launch(tmp_path)
-    newest.write_bytes(b"")
+    lines = str(caught.value).splitlines()
+    assert not any("oO0Oo" in line or "Memory overcommit" in line for line in lines)
+    copy, link, mend = [line.strip() for line in lines if line.startswith("    ")]
+    for command in (copy, link, f"echo y | {mend}"):
+        subprocess.run(command, shell=True, check=True, capture_output=True)
+    try:
+        with launch(tmp_path) as store:
+            assert say(store, b"PING\r\n") == b"+PONG\r\n"
+        assert Path(f"{tmp_path}.damaged", "appendonlydir", newest.name).read_bytes().startswith(b"this is no log")
+    finally:
+        shutil.rmtree(f"{tmp_path}.damaged")
+
+
+def test_of_another_failure_the_log_says_what_matters(tmp_path: Path) -> None:
+    with launch(tmp_path):
+        pass
+    (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
+    with pytest.raises(StoreUnusable, match=r"stopped at once") as caught:
+        launch(tmp_path)
+    told = str(caught.value)
+    assert "AOF manifest" in told
+    assert str(tmp_path / "valkey.log") in told
+    assert len(told.splitlines()) <= 5
+    shutil.rmtree(tmp_path / "appendonlydir")
     with launch(tmp_path):  # and the folder is free again
         pass
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from turns import turn
 
-from handrail.store import RedisStore, StoreDown, launch
+from handrail.store import RedisStore, StoreDown, StoreUnusable, launch
 from masters import ALWAYS, EVERYSEC, Master
 
 LINEAGE = "hr:{nodes}:lineage"
@@ -69,6 +70,49 @@ async def test_the_embedded_store_keeps_its_lineage_when_it_is_restarted(tmp_pat
         assert await lineage_at(embedded.url) == before
     with launch(tmp_path / "other") as embedded:
         assert await lineage_at(embedded.url) != before
+
+
+async def test_a_backup_of_the_embedded_store_that_was_put_back_is_another_history(tmp_path: Path) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    with launch(data) as embedded:
+        before = await lineage_at(embedded.url)
+    shutil.copytree(data, backup)
+    with launch(data) as embedded:
+        assert await lineage_at(embedded.url) == before
+        async with opened(embedded.url) as store:
+            await store.commit(turn())
+    put_back = []
+    for name in ("", "appendonlydir"):  # the whole folder, or the data in it
+        shutil.rmtree(data / name)
+        shutil.copytree(backup / name, data / name)
+        with launch(data) as embedded:
+            put_back.append(await lineage_at(embedded.url))
+    assert len({before, *put_back}) == 3
+    with launch(data) as embedded:
+        assert await lineage_at(embedded.url) == put_back[-1]
+
+
+async def test_files_of_the_embedded_store_that_were_cut_are_another_history(tmp_path: Path) -> None:
+    with launch(tmp_path) as embedded:
+        before = await lineage_at(embedded.url)
+        [newest] = (tmp_path / "appendonlydir").glob("*.incr.aof")
+        length = newest.stat().st_size
+        async with opened(embedded.url) as store:
+            await store.commit(turn())
+    os.truncate(newest, length)
+    with launch(tmp_path) as embedded:
+        assert await lineage_at(embedded.url) != before
+    with launch(tmp_path) as embedded:
+        after = await lineage_at(embedded.url)
+        async with opened(embedded.url) as store:
+            await store.commit(turn("ben"))
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:length] + b"no command" + whole[length + 10 :])
+    with pytest.raises(StoreUnusable, match="is damaged"):
+        launch(tmp_path)
+    newest.write_bytes(whole)  # it was mended, which may have cost something
+    with launch(tmp_path) as embedded:
+        assert await lineage_at(embedded.url) != after
 
 
 async def test_a_server_that_may_forget_has_another_after_each_restart(master: Master) -> None:

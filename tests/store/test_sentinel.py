@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+
 import pytest
+from structlog.testing import capture_logs
 from turns import turn
 
 from clusters import Watched
@@ -47,3 +51,23 @@ async def test_a_replica_is_not_written_to(watched_pair: Watched) -> None:
     replica = next(server for server in watched_pair.servers if server is not watched_pair.master)
     with pytest.raises(StoreDown, match="it is a replica, which takes no writes"):
         await RedisStore.connect(f"redis://{replica.place}")
+
+
+async def test_a_failover_is_told_in_three_lines(watched_pair: Watched) -> None:
+    store = await RedisStore.connect(watched_pair.url)
+    with capture_logs() as lines:
+        watched_pair.master.signal(signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await store.ping()
+                    break
+                except StoreDown:
+                    await asyncio.sleep(0.05)
+    away, epoch, back = lines
+    assert (away["event"], away["store"]) == ("the store is away", f"{watched_pair.url}/0")
+    assert epoch["event"] == "the store may have lost what was written last; users get a new epoch"
+    assert (back["event"], back["at"]) == ("the store is back", watched_pair.master.place)
+    assert back["for_s"] > 0.5
+    assert back["refused"] >= 1
+    await store.close()

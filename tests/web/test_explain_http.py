@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from handrail.core.expressions import Expression
+from handrail.core.scope import Scope
+from handrail.guard import FAILURES
 from servers import Serve
 
 PATH = "/api/users/{}/explain/{}"
@@ -61,3 +64,49 @@ async def test_for_a_visitor_who_became_a_user_it_tells_of_the_user(serve: Serve
     await client.post("/v1/alias", json={"userId": "ann", "previousId": "anon-1"})
     told = (await client.get(PATH.format("anon-1", "greet"))).json()
     assert (told["user"], len(told["fired"])) == ("ann", 1)
+
+
+async def test_a_condition_that_raises_is_told_as_one_that_fails(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    (serve.folder / "greet.yaml").write_text(RULES)
+    client = await serve()
+    await client.post("/v1/track", json={"userId": "ann", "event": "other"})
+    holds = Expression.holds
+
+    def fail(expression: Expression, scope: Scope) -> tuple[bool, str]:
+        if "plan" in expression.source:
+            raise ZeroDivisionError("a fault of ours")
+        return holds(expression, scope)
+
+    monkeypatch.setattr(Expression, "holds", fail)
+    for _ in range(FAILURES + 1):  # looking does not count
+        answer = await client.get(PATH.format("ann", "greet"))
+        told = answer.json()
+        assert (answer.status_code, told["verdict"], told["condition"]["value"]) == (200, "off", False)
+        assert told["condition"]["error"].startswith("this condition fails: ZeroDivisionError at ")
+        assert told["condition"]["error"].endswith(": a fault of ours")
+    assert (await client.get("/api/quarantine")).json()["switched_off"] == []
+    for _ in range(FAILURES):
+        await client.post("/v1/track", json={"userId": "ann", "event": "greeted"})
+    monkeypatch.undo()
+    told = (await client.get(PATH.format("ann", "greet"))).json()
+    assert (told["verdict"], told["condition"]["value"]) == ("off", False)
+    assert "switched off until the rules change" in told["detail"]
+
+
+async def test_another_trigger_that_raises_is_left_out_of_what_is_to_come(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (serve.folder / "greet.yaml").write_text(
+        RULES + "---\ntrigger: later\nwhen: {away: 1h}\nthen: [{set: {gone: true}}]"
+    )
+    client = await serve()
+    await client.post("/v1/track", json={"userId": "ann", "event": "other"})
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr("handrail.core.actions.set.SetTraits.run", fail)
+    assert (await client.get(PATH.format("ann", "greet"))).json()["verdict"] == "not-met"
+    told = (await client.get(PATH.format("ann", "later"))).json()
+    assert (told["verdict"], told["condition"]) == ("off", None)
+    assert told["detail"].startswith("judging it fails: ZeroDivisionError at ")

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
+from handrail.figures import Figures
 from handrail.identity import Identity
-from handrail.web.metrics import COUNTERS, GAUGES, HISTOGRAMS, Figures, routes
+from handrail.line import ParentSilent
+from handrail.web.metrics import COUNTERS, GAUGES, HISTOGRAMS, routes
 from servers import Serve
 from test_app import PROMPT, events, until
 
+ROOT = Path(__file__).parents[2]
 KEY = "an-admin-key-of-some-length"
 
 
 async def read(client: httpx2.AsyncClient) -> dict[str, float]:
-    """Every sample but those of the process itself, named `name{value}` by its label other than the node."""
+    """Every sample, named `name{value}` by its label."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(answer.text):
         for name, labels, value, *_ in family.samples:
-            rest = [each for label, each in labels.items() if label != "node"]
-            found[name + (f"{{{rest[0]}}}" if rest else "")] = value
+            found[name + "".join(f"{{{each}}}" for each in labels.values())] = value
     return found
 
 
@@ -53,21 +59,53 @@ async def test_events_prompts_connections_and_refusals_are_counted(serve: Serve)
 async def test_everything_that_is_listed_is_there_from_the_start(serve: Serve) -> None:
     client = await serve()
     text = (await client.get("/metrics")).text
-    for name in (*COUNTERS, *GAUGES, *HISTOGRAMS, "connections"):
-        assert f"# HELP handrail_{name}" in text
+    for name in (*COUNTERS, *GAUGES, *HISTOGRAMS):
+        assert f"# HELP {name}" in text or f"# HELP handrail_{name}" in text
 
 
 async def test_off_loopback_only_the_admin_key_opens_it() -> None:
     identity = Identity(lambda: 0, admin_key=KEY)
-    figures = Figures(node="t-a", counts=(), gauges={}, histograms={}, transports=list)
+
+    async def gather() -> Figures:
+        return Figures()
+
     for guarded, status in ((True, 401), (False, 200)):
-        transport = httpx2.ASGITransport(Starlette(routes=routes(figures, identity, guarded=guarded)))
+        transport = httpx2.ASGITransport(Starlette(routes=routes(gather, identity, guarded=guarded)))
         async with httpx2.AsyncClient(transport=transport, base_url="http://handrail") as client:
             assert (await client.get("/metrics")).status_code == status
             allowed = await client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"})
             assert allowed.status_code == 200
 
 
+async def test_figures_of_a_part_of_the_processes_are_not_told() -> None:
+    async def gather() -> Figures:
+        raise ParentSilent("no answer")
+
+    transport = httpx2.ASGITransport(Starlette(routes=routes(gather, Identity(lambda: 0), guarded=False)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://handrail") as client:
+        assert (await client.get("/metrics")).status_code == 503
+
+
 async def test_a_worker_answers_too(serve: Serve) -> None:
     client = await serve(role="worker", redis_url="redis://127.0.0.1")
     assert (await read(client))["handrail_timer_overdue_seconds"] == 0
+
+
+async def test_the_documentation_has_every_metric_by_its_exact_name(serve: Serve) -> None:
+    client = await serve()
+    text = (await client.get("/metrics")).text
+    exposed = set(re.findall(r"^# TYPE (handrail_\S+)", text, re.MULTILINE))
+    told = set(re.findall(r"`(handrail_[a-z_]+)(?:\{[a-z]+\})?`", (ROOT / "docs" / "operating.md").read_text()))
+    assert told == exposed
+
+
+def test_every_counter_has_a_meaning() -> None:
+    """What the server counts is there from the start, with a help text, and not under a name of its own making."""
+    named = re.compile(r"(ws|http|cut|handshakes|connections|messages|posts|requests)_[a-z_]*[a-z]")
+    counted = set()
+    for path in (ROOT / "server").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and named.fullmatch(node.value):
+                counted.add(node.value)
+    options = {"http_version", "ws_max_size", "ws_per_message_deflate", "ws_ping_interval", "ws_ping_timeout"}
+    assert counted - options - {*COUNTERS, *GAUGES} == set()

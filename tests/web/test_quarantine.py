@@ -56,6 +56,6 @@ async def test_a_trigger_that_keeps_failing_is_named_everywhere(serve: Serve, mo
     assert (ready.status_code, ready.json()["rules"]["switched_off"]) == (200, ["greet"])
     assert (await client.get("/api/quarantine")).json() == {"entries": [], "switched_off": ["greet"]}
     lines = (await client.get("/metrics")).text.splitlines()
-    assert [line.split()[-1] for line in lines if line.startswith("handrail_rules_off{")] == ["1.0"]
+    assert [line.split()[-1] for line in lines if line.startswith("handrail_rules_off ")] == ["1.0"]
     log = (await client.get("/api/tail?since=1h&follow=false")).text.splitlines()
     assert [msgspec.json.decode(line)["trace"][0]["outcome"] for line in log if line] == ["off"] * FAILURES

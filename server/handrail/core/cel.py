@@ -12,7 +12,7 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships a .p
 from msgspec import Struct
 
 from handrail.core.syntax import Node, parse_tree
-from handrail.core.usage import MAPS, Use, uses_of
+from handrail.core.usage import MAPS, Use, keys_used, uses_of
 
 _T = cel.Type
 _VARIABLES: dict[str, cel.Type] = {
@@ -98,10 +98,10 @@ class Runtime:
 
 class Checked(Struct, frozen=True):
     """What the compiler tells of a source without faults, or of the outline of many: the syntax tree, the name of its
-    type, and what is read off the tree; `variables` are the names in `uses`, sorted, `maps` those with entries of any
-    name. Where it is `plain` there is
-    nothing in it that the compiler should not have let pass. The library goes through a map in another order in each
-    process; what comes `unordered` of it is put in order."""
+    type, and what is read off the tree; `variables` are the names in `uses`, sorted, `keys` the constant keys at which
+    those with entries of any name are read (None: one is computed), `segments` the names of those tested. Where it is
+    `plain` there is nothing in it that the compiler should not have let pass. The library goes through a map in another
+    order in each process; what comes `unordered` of it is put in order."""
 
     tree: Node
     kind: str
@@ -109,7 +109,8 @@ class Checked(Struct, frozen=True):
     unordered: bool
     uses: list[Use]
     variables: tuple[str, ...]
-    maps: tuple[str, ...]
+    keys: dict[str, frozenset[str] | None]
+    segments: frozenset[str]
 
 
 def check(runtime: Runtime, names: Iterable[str]) -> Checked:
@@ -124,7 +125,8 @@ def check(runtime: Runtime, names: Iterable[str]) -> Checked:
         unordered=tree.kind == "loop" and tree.parts[0].name in MAPS and tree.parts[1].kind == "list",
         uses=uses,
         variables=tuple(variables),
-        maps=tuple(name for name in variables if name in MAPS),
+        keys={name: keys_used(name, uses) for name in variables if name in MAPS},
+        segments=frozenset(key for name, key, _ in uses if name == "user.segments" and key is not None),
     )
 
 

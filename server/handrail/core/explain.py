@@ -7,17 +7,18 @@ a time; the engine is asked what would come to pass if the user did nothing more
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from handrail.core import engine
 from handrail.core.actions import CallWebhook
 from handrail.core.arbiter import consider, hold
 from handrail.core.durations import Limit, format_duration
-from handrail.core.engine import alarm, step
-from handrail.core.events import Alarm
+from handrail.core.engine import Step, alarm
+from handrail.core.events import Alarm, Event
 from handrail.core.expressions import Expression, Expressions
 from handrail.core.patience import Waiting, waiting
 from handrail.core.policy import Block, Policy, check_limits
@@ -31,7 +32,8 @@ LOOK_AHEAD = 200  # instants looked at when asking what would come to pass by it
 TOLD = 5  # of those that concern the trigger
 BLOCKS = 20  # ends of blocks followed when asking when nothing holds it back any more
 
-Verdict = Literal["fires", "depends", "not-met", "suppressed"]
+Verdict = Literal["fires", "depends", "not-met", "suppressed", "off"]
+Decide = Callable[[Program, State, Event, int], Step]
 
 
 class Part(Struct, frozen=True):
@@ -61,7 +63,7 @@ class Outlook(Struct, frozen=True):
     """What becomes of the trigger at an instant ahead, if the user does nothing until then."""
 
     at: int
-    outcome: str  # fired, suppressed or not-met
+    outcome: str  # fired, suppressed, not-met or off
     reason: str = ""
     detail: str = ""
 
@@ -70,9 +72,10 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """The trigger for this user `at` an instant; times are milliseconds since the epoch.
 
     `verdict` is what would happen if one of its `when`s came true now: it `fires`, its `if` is `not-met`, something
-    named by `reason` has it `suppressed`, or it `depends` on the event. `free_at` is when nothing that ends by itself
-    holds it back any more: `at` if nothing does now, None if it takes more than time. `ahead` ends at the first firing.
-    Without an open `session` the user's next activity begins one, and counts per session begin anew with it.
+    named by `reason` has it `suppressed`, it `depends` on the event, or it is `off`: left out because it raises errors.
+    `free_at` is when nothing that ends by itself holds it back any more: `at` if nothing does now, None if it takes
+    more than time. `ahead` ends at the first firing. Without an open `session` the user's next activity begins one, and
+    counts per session begin anew with it.
     """
 
     user: str
@@ -91,8 +94,9 @@ class Explanation(Struct, frozen=True, kw_only=True):
     ahead: tuple[Outlook, ...] = ()
 
 
-def explain(program: Program, state: State, trigger: Trigger, now: int) -> Explanation:
-    """Explain a trigger of the program to a user's state as it is at `now`, what fell due by then included."""
+def explain(program: Program, state: State, trigger: Trigger, now: int, *, step: Decide = engine.step) -> Explanation:
+    """Explain a trigger of the program to a user's state as it is at `now`, what fell due by then included. `step` is
+    how it is decided what comes to pass by time alone."""
     state = step(program, state, Alarm(at=now), now).state
     condition, operands = _judge(program, state, trigger, now)
     verdict, reason, detail = _verdict(program, state, trigger, condition, now)
@@ -111,8 +115,23 @@ def explain(program: Program, state: State, trigger: Trigger, now: int) -> Expla
         operands=operands,
         bounds=tuple(_bounds(program, state, trigger, Block(reason, detail) if ends_not else block, now)),
         fired=state.fired.get(trigger.name, ()),
-        free_at=None if ends_not else _free_at(program, state, trigger, now),
-        ahead=tuple(_ahead(program, state, trigger, now)),
+        free_at=None if ends_not else _free_at(program, state, trigger, now, step),
+        ahead=tuple(_ahead(program, state, trigger, now, step)),
+    )
+
+
+def own_up(state: State, trigger: Trigger, now: int, *, error: str, condition: str = "") -> Explanation:
+    """What is left to say of a trigger that raises this error when it is judged, in its `if` where `condition` says
+    which."""
+    return Explanation(
+        user=state.user,
+        trigger=trigger.name,
+        at=now,
+        verdict="off",
+        detail=error,
+        session=state.session is not None and not state.session.ended,
+        condition=Part(trigger.condition.source, False, condition) if trigger.condition and condition else None,
+        fired=state.fired.get(trigger.name, ()),
     )
 
 
@@ -250,7 +269,7 @@ def _used(limit: Limit, times: tuple[int, ...], state: State, now: int) -> int:
 # --- what is to come ---
 
 
-def _free_at(program: Program, state: State, trigger: Trigger, now: int) -> int | None:
+def _free_at(program: Program, state: State, trigger: Trigger, now: int, step: Decide) -> int | None:
     for _ in range(BLOCKS):
         block = hold(Turn(program, state.fork(), now), trigger)
         if block is None:
@@ -262,7 +281,7 @@ def _free_at(program: Program, state: State, trigger: Trigger, now: int) -> int 
     return None
 
 
-def _ahead(program: Program, state: State, trigger: Trigger, now: int) -> Iterator[Outlook]:
+def _ahead(program: Program, state: State, trigger: Trigger, now: int, step: Decide) -> Iterator[Outlook]:
     told = 0
     for _ in range(LOOK_AHEAD):
         due = alarm(program, state)
@@ -272,7 +291,7 @@ def _ahead(program: Program, state: State, trigger: Trigger, now: int) -> Iterat
         done = step(program, state, Alarm(at=now), now)
         state = done.state
         for line in done.trace:
-            if line.trigger == trigger.name and line.outcome in ("fired", "suppressed", "not-met"):
+            if line.trigger == trigger.name and line.outcome in ("fired", "suppressed", "not-met", "off"):
                 yield Outlook(now, line.outcome, line.reason, line.detail)
                 told += 1
                 if line.outcome == "fired" or told == TOLD:

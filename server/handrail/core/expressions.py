@@ -23,7 +23,7 @@ from handrail.core.closures import build
 from handrail.core.complaints import absent, faults, retell, type_name
 from handrail.core.outlines import Outline, Outliner
 from handrail.core.syntax import Node
-from handrail.core.usage import MAPS, compared_personas, keys_used
+from handrail.core.usage import MAPS, Use, compared_personas
 from handrail.core.values import Closure, Doubt, Missing, doubt
 
 MAX_SOURCE = 2_000  # characters; bounds what one expression can cost
@@ -77,7 +77,7 @@ class Expression:
     """
 
     __slots__ = (
-        *("__weakref__", "_checked", "_closure", "_outline", "_reads", "_runtime", "_uses"),
+        *("__weakref__", "_checked", "_closure", "_outline", "_reads", "_runtime"),
         *("clock", "counters", "keys", "personas", "segments", "source"),
     )
 
@@ -87,18 +87,11 @@ class Expression:
         self._checked = checked
         self._outline = outline
         self._closure: Closure | None = None  # made when first asked for: most rules wait long for their first user
-        self._uses = (
-            checked.uses
-            if outline is None
-            else [(name, None if key is None else outline.meant(key), at) for name, key, at in checked.uses]
-        )
-        self.keys = {name: keys_used(name, self._uses) for name in checked.maps}
+        self.keys, self.segments = checked.keys, checked.segments
+        if outline is not None:
+            self.keys = {name: outline.all_meant(keys) for name, keys in checked.keys.items()}
+            self.segments = outline.all_meant(checked.segments) or _NONE
         self.counters = self.keys.get("user.counters", _NONE)
-        self.segments = _NONE
-        if "user.segments" in checked.variables:
-            self.segments = frozenset(
-                [key for name, key, _ in self._uses if name == "user.segments" and key is not None]
-            )
         self.personas = compared_personas(self.tree) if "user.persona" in checked.variables else _NONE
         self.clock = None if GROWING.keys().isdisjoint(checked.variables) else read_clock(self.tree)
         self._reads: frozenset[str] | None = None
@@ -128,11 +121,18 @@ class Expression:
     def places(self) -> dict[str, tuple[int, int]]:
         places: dict[str, tuple[int, int]] = {}
         for name, key, at in self._uses:
-            place = _place(self.source, at if self._outline is None else self._outline.offset(at))
+            place = _place(self.source, at)
             places.setdefault(name, place)
             if key is not None and name in MAPS:
                 places.setdefault(f"{name}.{key}", place)
         return places
+
+    @property
+    def _uses(self) -> list[Use]:
+        outline = self._outline
+        if outline is None:
+            return self._checked.uses
+        return [(name, key and outline.meant(key), outline.offset(at)) for name, key, at in self._checked.uses]
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
@@ -274,7 +274,7 @@ class Expressions:
             raise ExpressionError([Fault(1, 1, "the expression is empty")])
         if len(source) > MAX_SOURCE:
             raise ExpressionError([Fault(1, 1, f"longer than {MAX_SOURCE} characters: make it a segment or a counter")])
-        odd = _ODD.search(source)
+        odd = None if source.isprintable() else _ODD.search(source)
         if odd:
             raise ExpressionError(
                 [Fault(*_place(source, odd.start()), f"the character U+{ord(odd[0]):04X} cannot be used")]

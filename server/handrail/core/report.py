@@ -13,6 +13,7 @@ _VERDICTS = {
     "fires": "it would fire if it came true now",
     "depends": "whether it would fire depends on the event",
     "not-met": "it would not fire: its condition does not hold",
+    "off": "it is left out",
 }
 _VALUES = {True: "true", False: "false", None: "depends on the event"}
 
@@ -27,6 +28,8 @@ def report(told: Explanation) -> Iterator[str]:
     for bound in told.bounds:
         yield from _rows(bound.reason, [_bound(bound, told.at)])
     yield from _rows("fired", [_times(told.fired)])
+    if told.verdict == "off":
+        return
     yield from _rows("next", [_free(told)])
     yield from _rows("ahead", [_outlook(each, told.at) for each in told.ahead] or ["nothing, by time alone"])
 
@@ -34,6 +37,8 @@ def report(told: Explanation) -> Iterator[str]:
 def _verdict(told: Explanation) -> str:
     if told.verdict == "suppressed":
         return f"it would not fire: {told.reason} ({told.detail})"
+    if told.verdict == "off":
+        return f"{_VERDICTS['off']}: {told.detail}"
     failing = f", but fail ({told.detail})" if told.detail and told.verdict != "not-met" else ""
     return _VERDICTS[told.verdict] + failing
 

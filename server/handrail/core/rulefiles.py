@@ -65,6 +65,9 @@ def _enter(document: Document, kinds: Collection[str], problems: list[Problem]) 
 
 def _parted(document: Document, kinds: Collection[str], problems: list[Problem]) -> Iterator[Document]:
     """The document, or the ones that run together in it where a '---' was forgotten: no kind is a key of another."""
+    if len(document.value.keys() & kinds) < 2:
+        yield document
+        return
     keys = list(document.value)
     known = kinds if keys and keys[0] in kinds else ()
     starts = [0, *(index for index, key in enumerate(keys) if index and key in known and not _names_survey(keys, key))]

@@ -13,8 +13,9 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from handrail.core.documents import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, Document, Path, Place, read
+from handrail.core.documents import MAX_BYTES, Document, read
 from handrail.core.problems import Problem, choose, suggest
+from handrail.core.reader import MAX_DEPTH, MAX_PROBLEMS, Path, Place
 from handrail.core.scalars import show
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "Document", "Path", "Place", "Shape", "read", "salvage", "validate"]

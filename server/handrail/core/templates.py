@@ -241,7 +241,7 @@ def _blank(found: re.Match[str]) -> str:
 
 
 def _blank_text(text: str) -> str:
-    return re.sub(r"[^\n]", " ", text)
+    return "\n".join([" " * len(line) for line in text.split("\n")])
 
 
 def _find(code: str, name: str) -> int:

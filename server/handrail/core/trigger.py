@@ -93,13 +93,12 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
 
 def _check_moment(shape: TriggerShape, compiler: Compiler) -> None:
     """Keys that only triggers with a prompt, or a webhook that may be an e-mail, have a use for."""
-    if any(THENS.keys().isdisjoint(form) for form in shape.then):
+    deferred = isinstance(shape.when_blocked, DeferShape)
+    if not (shape.preempt or deferred) or any(THENS.keys().isdisjoint(form) for form in shape.then):
         return  # an action with a slip in its name may be just the one
     if shape.preempt and not any("prompt" in form for form in shape.then):
         compiler.warn("has no effect: the trigger has no prompt", "preempt")
-    if isinstance(shape.when_blocked, DeferShape) and not any(
-        {"prompt", "webhook"} & form.keys() for form in shape.then
-    ):
+    if deferred and not any({"prompt", "webhook"} & form.keys() for form in shape.then):
         compiler.warn("has no effect: only prompts and e-mails are ever blocked by the policy", "when_blocked")
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from asyncio import AbstractEventLoop, BaseProtocol, TimerHandle
+from asyncio import BaseProtocol, TimerHandle
 from contextlib import suppress
 from typing import Any
 
-from handrail.counts import Counts
+from handrail.edge.shared import Shared
 
-TICK = 1.0  # seconds between two looks at what a peer has not taken
 WRITE_HIGH = 32 * 1024  # bytes waiting here, above the kernel's, from which on writers wait
 PLAIN_PATIENCE = 60  # seconds that a response may wait to be taken: some 2 kB/s is enough
 LIVE_PATIENCE = 10  # seconds for what is live: older than that, it is of no use on a page
@@ -30,30 +29,26 @@ class Channel(asyncio.Transport):
     __slots__ = (
         "_allowance",
         "_closing",
-        "_counts",
         "_gone",
-        "_loop",
         "_marks",
         "_metered",
         "_parting",
         "_patience",
         "_paused",
+        "_shared",
         "_spare",
         "_throttle",
         "_transport",
-        "_watch",
         "_written",
     )
 
-    def __init__(self, transport: asyncio.Transport, loop: AbstractEventLoop, counts: Counts) -> None:
+    def __init__(self, transport: asyncio.Transport, shared: Shared) -> None:
         self._transport = transport
-        self._loop = loop
-        self._counts = counts
+        self._shared = shared
         self._patience = PLAIN_PATIENCE
         self._gone = False
         self._written = 0
-        self._marks: list[int] = []  # what had been written at the latest looks, oldest first
-        self._watch: TimerHandle | None = None
+        self._marks: list[int] | None = None  # what had been written at the latest looks, oldest first
         self._closing: TimerHandle | None = None
         self._parting: TimerHandle | None = None
         self._spare = PART_BYTES
@@ -76,44 +71,46 @@ class Channel(asyncio.Transport):
         """The connection is no more."""
         self._gone = True
         if isinstance(fault, TimeoutError):
-            self._counts.add("cut_stalled_readers")
-        for timer in (self._watch, self._closing, self._parting, self._throttle):
+            self._shared.counts.add("cut_stalled_readers")
+        self._shared.watch.discard(self)
+        for timer in (self._closing, self._parting, self._throttle):
             if timer is not None:
                 timer.cancel()
 
     # --- what leaves ---
 
     def write(self, data: Any) -> None:
+        if self._gone:
+            return
         self._written += len(data)
         self._transport.write(data)
-        if self._watch is None and not self._gone:
-            self._watch = self._loop.call_later(TICK, self._look)
+        self._shared.watch.add(self)
 
-    def _look(self) -> None:
-        """See what the peer has not taken, and how old it is."""
-        self._watch = None
+    def look(self) -> bool:
+        """See what the peer has not taken, and how old it is: whether to look again."""
         left = self._transport.get_write_buffer_size()
         if not left:
-            self._marks.clear()
-            return
-        if len(self._marks) >= self._patience and self._written - left < self._marks.pop(0):
-            self._counts.add("cut_slow_readers")
+            self._marks = None
+            return False
+        marks = self._marks = self._marks or []
+        if len(marks) >= self._patience and self._written - left < marks.pop(0):
+            self._shared.counts.add("cut_slow_readers")
             self.abort()
-            return
-        self._marks.append(self._written)
-        self._watch = self._loop.call_later(TICK, self._look)
+            return False
+        marks.append(self._written)
+        return True
 
     # --- what comes ---
 
     def received(self, size: int) -> None:
         """Count what came of a peer that is held to a rate: one that is faster is not read for a while."""
-        now = self._loop.time()
+        now = self._shared.loop.time()
         self._allowance = min(BURST, self._allowance + (now - self._metered) * RATE) - size
         self._metered = now
         if self._allowance < 0 and self._throttle is None and not self._gone:
-            self._counts.add("ws_throttled")
+            self._shared.counts.add("ws_throttled")
             self._transport.pause_reading()
-            self._throttle = self._loop.call_later(-self._allowance / RATE, self._read_on)
+            self._throttle = self._shared.loop.call_later(-self._allowance / RATE, self._read_on)
 
     def _read_on(self) -> None:
         self._throttle = None
@@ -137,14 +134,14 @@ class Channel(asyncio.Transport):
         self._transport.close()
         live = self._patience == LIVE_PATIENCE
         if live and not self._gone and self._closing is None and self._transport.get_write_buffer_size():
-            self._closing = self._loop.call_later(LINGER, self.abort)
+            self._closing = self._shared.loop.call_later(LINGER, self.abort)
 
     def part(self) -> None:
         """End with a peer that may be in full flow: to close on what it still sends would reset the connection, and the
         last words would be lost."""
         if self._gone or self._parting is not None:
             return
-        self._parting = self._loop.call_later(PART_WITHIN, self.abort)
+        self._parting = self._shared.loop.call_later(PART_WITHIN, self.abort)
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._transport.resume_reading()

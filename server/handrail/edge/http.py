@@ -14,9 +14,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from handrail.edge.channel import Channel
-from handrail.edge.counting import find_counts
+from handrail.edge.handshake import Handshake
 from handrail.edge.refusals import BAD, BODY, HEADER, SLOW, UPGRADE, Refusal, Refused, compose
+from handrail.edge.shared import find_shared
+from handrail.edge.stream import EventStream, Listener
+from handrail.edge.websocket import WebSocket
 
+PING_EVERY = 20.0  # seconds between pings, which find peers that went without a word; they have as long to answer
 HEAD_WITHIN = 5.0  # seconds for a whole header, from the connection's beginning or the request's
 BODY_TICK = 5.0  # seconds between two looks at a body that comes slowly
 BODY_LEAST = 10 * 1024  # bytes of it that must have come meanwhile
@@ -27,7 +31,10 @@ MAX_BODY = 64 * 1024  # bytes, as they are on the wire
 MAX_EVENTS = 1024 * 1024  # bytes for a body of events; ingest takes less and says so in its own words
 EVENTS = b"/v1/"
 LIVE = b"/updates/"  # event streams of pages
+STREAM = "handrail.stream"  # in the scope's extensions of these: the way to answer with an event stream
 MAX_PIPELINED = 16  # requests that wait for the answer to an earlier one
+
+Fields = list[tuple[bytes, bytes]]
 
 
 class Stage(Enum):
@@ -51,7 +58,8 @@ class Http(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.counts = find_counts(app_state)
+        self._shared = find_shared(app_state, self.loop, server_state, config.ws_ping_interval or PING_EVERY)
+        self.counts = self._shared.counts
         self._serve, self.app = self.app, self._observe
         self._stage = Stage.NONE
         self._began = False  # in the piece at hand
@@ -61,12 +69,13 @@ class Http(HttpToolsProtocol):
         self._seen = 0
         self._timer: TimerHandle | None = None
         self._upgraded = False
+        self._wants_upgrade: bool | None = None
         self._refusal: Refusal | None = None
 
     # --- the connection ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Channel(transport, self.loop, self.counts))
+        super().connection_made(Channel(transport, self._shared))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,6 +91,8 @@ class Http(HttpToolsProtocol):
             return
         self._began = False
         super().data_received(data)
+        if self._upgraded and not data.endswith(b"\r\n\r\n"):  # it spoke on before it was answered
+            self._handshake.data_received(b"")
         if self.transport.is_closing() or self._upgraded:
             return
         self._raw = 0 if self._began else self._raw + len(data)
@@ -132,7 +143,7 @@ class Http(HttpToolsProtocol):
     # --- what the parser finds ---
 
     def on_message_begin(self) -> None:
-        self._stage, self._began = Stage.HEAD, True
+        self._stage, self._began, self._wants_upgrade = Stage.HEAD, True, None
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -144,8 +155,15 @@ class Http(HttpToolsProtocol):
             self._refuse(BAD)
         if not events and self.url.startswith(LIVE):
             self.transport.go_live()
+            self.scope["extensions"] = {STREAM: self._stream}  # type: ignore[dict-item]
         super().on_headers_complete()
         self._stage, self._size = Stage.BODY, 0
+
+    def _should_upgrade(self) -> bool:
+        """As uvicorn judges it, but once; it asks four times."""
+        if self._wants_upgrade is None:
+            self._wants_upgrade = super()._should_upgrade()
+        return self._wants_upgrade
 
     def _check_head(self) -> None:
         """Refuse a header for its size, or a body for what the header says of it, which the parser saw it does once."""
@@ -217,9 +235,30 @@ class Http(HttpToolsProtocol):
             self.counts.add("http_left_early")
 
     def handle_websocket_upgrade(self) -> None:
+        """Hand everything over; nothing of this object is needed any more."""
         self._upgraded = True
         self._stop_timer()
-        super().handle_websocket_upgrade()
+        self.connections.discard(self)
+        socket = self.config.ws_protocol_class
+        assert socket is not None
+        assert issubclass(socket, WebSocket)
+        self._handshake = Handshake(self._shared, self.transport, socket, self.server_state.default_headers)
+        if (task := self._handshake.begin(self._serve, self.scope, self.url)) is not None:
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        self.parser = self.app = None  # type: ignore[assignment]  # they refer to this object, and would outlive it
+
+    def _stream(self, listener: Listener, fields: Fields) -> EventStream | None:
+        """Answer the request with a stream, which has the connection from now on; None when the peer is gone. What was
+        asked for behind it is not answered."""
+        if self.transport.is_closing() or self.pipeline:
+            self.transport.abort()
+            return None
+        self._stop_timer()
+        self.connections.discard(self)
+        self.cycle.disconnected = True
+        self.parser = self.app = None  # type: ignore[assignment]
+        return EventStream(self._shared, self.transport, listener, [*self.server_state.default_headers, *fields])
 
     def _unsupported_upgrade_warning(self) -> None:
         """Answer as if nothing had been asked for, and close: what comes next is in a protocol unknown here."""

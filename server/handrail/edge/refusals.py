@@ -58,6 +58,14 @@ UPGRADE = Refusal(
 )
 
 
+class Reply(NamedTuple):
+    """An answer to a request; `body` is all of it."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
 def compose(refusal: Refusal, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The whole answer, with these headers besides its own."""
     body = msgspec.json.encode(
@@ -69,7 +77,15 @@ def compose(refusal: Refusal, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
             "fix": refusal.fix,
         }
     )
-    own = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    lines = [b"%s: %s\r\n" % each for each in [*headers, *own, (b"connection", b"close")]]
-    status = b"HTTP/1.1 %d %s\r\n" % (refusal.status.value, refusal.status.phrase.encode())
-    return b"".join([status, *lines, b"\r\n", body])
+    return compose_reply(Reply(refusal.status, [(b"content-type", b"application/problem+json")], body), headers)
+
+
+def compose_reply(reply: Reply, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The whole answer, with these headers besides its own; the connection closes after it."""
+    own = [*reply.headers, (b"content-length", b"%d" % len(reply.body)), (b"connection", b"close")]
+    lines = [b"%b: %b\r\n" % each for each in [*headers, *own]]
+    return b"".join([compose_status(reply.status), *lines, b"\r\n", reply.body])
+
+
+def compose_status(status: int) -> bytes:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()

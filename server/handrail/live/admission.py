@@ -8,23 +8,21 @@ the first to be turned away when the event loop falls behind, too.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
 import structlog
 
+from handrail.lag import Lag
 from handrail.limits import Bucket, Limits, address_of
 
 RESERVE = 0.5  # part of the burst that newcomers leave
 LONGEST_WAIT = 10.0  # seconds
 SPREAD = 2  # seconds by which those who are told the same moment differ
-LATE = 0.2  # seconds by which the event loop is behind when newcomers are turned away
-VERY_LATE = 1.0  # and when everybody is
-LOOK = 0.05  # seconds between two looks at that
+LATE = 200  # ms by which the event loop is behind when newcomers are turned away
+VERY_LATE = 1_000  # and when everybody is
 
 log = structlog.get_logger(__name__)
 
@@ -40,45 +38,34 @@ class Refusal(NamedTuple):
 
 
 class Admission:
-    """One process's door. `lag` is by how many seconds the event loop is behind."""
+    """One process's door."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.lag = 0.0
+    def __init__(self, limits: Limits, lag: Lag) -> None:
         self._limits = limits
+        self._lag = lag
         self._pace = Bucket(limits.bounds.handshakes, limits.clock())
         self._next = 0.0  # when whoever is refused next could be served
         self._hinted = False
-
-    async def run(self) -> None:
-        """Measure the lag."""
-        loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            await asyncio.sleep(LOOK)
-            self.lag = loop.time() - began - LOOK
 
     def refuse(self, scope: MutableMapping[str, Any]) -> Refusal | None:
         """Whether this handshake is refused; if not, it is counted."""
         address = address_of(scope.get("client"))
         return self._refuse_address(address, scope) or self._refuse_pace(resume=is_resume(scope))
 
-    @contextmanager
-    def inside(self, scope: MutableMapping[str, Any]) -> Iterator[None]:
-        """Count a connection as long as it is open."""
-        address = address_of(scope.get("client"))
+    def enter(self, address: str) -> None:
+        """Count a connection until it `leave`s."""
         self._limits.open[address] += 1
-        try:
-            yield
-        finally:
-            self._limits.open[address] -= 1
-            if not self._limits.open[address]:
-                del self._limits.open[address]
+
+    def leave(self, address: str) -> None:
+        self._limits.open[address] -= 1
+        if not self._limits.open[address]:
+            del self._limits.open[address]
 
     def _refuse_pace(self, *, resume: bool) -> Refusal | None:
         rate, now = self._limits.bounds.handshakes, self._limits.clock()
         if not rate.per_second:
             return None
-        late = self.lag > (VERY_LATE if resume else LATE)
+        late = self._lag.latest > (VERY_LATE if resume else LATE)
         if not late and self._pace.take(now, keep=0.0 if resume else rate.burst * RESERVE):
             return None
         self._limits.counts.add("handshakes_refused_lag" if late else "handshakes_refused_pace")

@@ -4,14 +4,16 @@ States: *attached* (not greeted: nothing numbered is taken), *live* (commits are
 (there may be messages after the cursor that only the store has; the hub reads them). What does not fit into the buffer
 is left in the store and makes the connection stale until the reader has caught up. *Lost* means that the store cannot
 continue at the cursor: the connection is greeted again, with a snapshot.
+
+What one turn of the event loop has for a connection leaves in one write. While the peer does not take what was written
+the connection is *blocked*, and keeps the rest here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from handrail.core.frames import Ack, Error, encode
 from handrail.core.inputs import BadInput
@@ -19,7 +21,6 @@ from handrail.limits import TooMuch
 
 MAX_PENDING = 256  # messages
 MAX_BYTES = 64 * 1024
-CLOSE_WITHIN = 1.0  # seconds that a closing message may take to leave
 
 DRAINING = 4001
 TOO_SLOW = 4002
@@ -35,32 +36,45 @@ CORRUPT_STATE = 4505
 Frame = tuple[int, bytes]
 
 
-class Out(NamedTuple):
-    """A message on its way out. `offset` is its position in `epoch`, -1 where it has none."""
+class Out:
+    """A message on its way out. `offset` is its position in `epoch`, -1 where it has none. `wired` is how transports of
+    one kind have it on the wire, made by the first and then the same for all."""
 
-    data: bytes
-    offset: int = -1
-    epoch: str = ""
+    __slots__ = ("data", "epoch", "framed", "lined", "offset")
+
+    def __init__(self, data: bytes, offset: int = -1, epoch: str = "") -> None:
+        self.data = data
+        self.offset = offset
+        self.epoch = epoch
+        self.framed = b""  # as a frame of a WebSocket, once somebody needed it
+        self.lined = b""  # as an event of a stream, likewise
 
 
 class Transport(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def write(self, batch: list[Out]) -> None:
-        """Send these in order. Raises OSError when the peer is gone."""
+    def write(self, batch: list[Out]) -> None:
+        """Send these in order. Tells the connection when the peer does not take it (`block`), and when it does."""
 
-    async def close(self, code: int, reason: str, reconnect_ms: int) -> None:
-        """Say goodbye. Raises OSError when the peer is gone."""
+    def close(self, code: int, reason: str, reconnect_ms: int) -> None:
+        """Say goodbye."""
 
     def abort(self) -> None:
         """End the conversation now, whatever is unsent."""
 
+    def pause_reading(self) -> None:
+        """Hold back what the peer says, also what is here already."""
+
+    def resume_reading(self) -> None: ...
+
 
 class Watcher(Protocol):
-    """Who is told when a connection starts writing, and when all it had has left."""
+    """Who calls `flush` soon, and is told when a peer stops taking what was written and when it has all of it."""
 
-    def writing(self, connection: Connection) -> None: ...
+    def flush_soon(self, connection: Connection) -> None: ...
+
+    def blocked(self, connection: Connection) -> None: ...
 
     def drained(self, connection: Connection) -> None: ...
 
@@ -68,9 +82,10 @@ class Watcher(Protocol):
 class Connection:
     __slots__ = (
         "_ack",
+        "_blocked",
         "_bytes",
         "_closing",
-        "_flushing",
+        "_due",
         "_pending",
         "_transport",
         "_watcher",
@@ -100,14 +115,15 @@ class Connection:
         self.on_forgotten: Callable[[], None] | None = None  # called when the store no longer knows of it
         self.issued = 0  # ms since the epoch: when its token was issued, or it was let in without one
         self.expires = 0  # and when that token expires, 0 for never
-        self.since = 0.0  # loop time when the present write began
+        self.since = 0.0  # loop time since when the peer takes nothing
         self._transport = transport
         self._watcher = watcher
         self._pending: list[Out] = []
         self._bytes = 0
         self._ack: str | None = None
         self._closing: tuple[int, str, int] | None = None
-        self._flushing: asyncio.Task[None] | None = None
+        self._due = False  # a flush is
+        self._blocked = False
 
     def expires_in(self, now: int) -> int | None:
         """Seconds for which its token is still good; None where it needs none."""
@@ -116,7 +132,10 @@ class Connection:
     # --- what there is to send ---
 
     def greet(self, welcome: bytes, epoch: str, offset: int) -> None:
-        """Start over at a position: what follows it comes next."""
+        """Start over at a position: what follows it comes next. What is acknowledged by now goes ahead of the welcome:
+        behind one of a new epoch it would vouch for what only the old one may have had."""
+        if (acknowledged := self._take_ack()) is not None:
+            self._put(acknowledged)
         self.epoch, self.cursor = epoch, offset
         self.greeted, self.lost = True, False
         self._put(Out(welcome, offset, epoch))
@@ -137,14 +156,14 @@ class Connection:
             self._ack = event
             self._flush_soon()
 
-    def offer(self, epoch: str, frames: Iterable[Frame], head: int) -> None:
+    def offer(self, epoch: str, messages: Iterable[Out], head: int) -> None:
         """A commit happened in this process and the user's messages now reach up to `head`."""
         if not self.greeted or self.stale or self.lost:
             self.stale = self.stale or self.cursor < head
         elif epoch != self.epoch:
             self.lost = True
         else:
-            self._follow(frames)
+            self._follow(messages)
             self.stale = self.cursor < head
 
     def take(self, frames: list[Frame], head: int) -> None:
@@ -154,14 +173,14 @@ class Connection:
         if wanted[0][0] != self.cursor + 1 if wanted else self.cursor < head:
             self.lost = True
         else:
-            self._follow(wanted)
+            self._follow(Out(data, offset, self.epoch) for offset, data in wanted)
 
-    def _follow(self, frames: Iterable[Frame]) -> None:
-        for offset, data in frames:
-            if offset == self.cursor + 1 and self.has_room:
-                self.cursor = offset
-                if data:
-                    self._put(Out(data, offset, self.epoch))
+    def _follow(self, messages: Iterable[Out]) -> None:
+        for out in messages:
+            if out.offset == self.cursor + 1 and self.has_room:
+                self.cursor = out.offset
+                if out.data:
+                    self._put(out)
 
     @property
     def transport(self) -> str:
@@ -169,7 +188,12 @@ class Connection:
 
     @property
     def has_room(self) -> bool:
-        return len(self._pending) < MAX_PENDING and self._bytes < MAX_BYTES
+        return self._bytes < MAX_BYTES and len(self._pending) < MAX_PENDING
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the peer is so far behind that it should not be heard: it could make us pile up answers."""
+        return self._blocked and len(self._pending) > MAX_PENDING // 4
 
     @property
     def behind(self) -> bool:
@@ -183,23 +207,45 @@ class Connection:
         return self._closing is not None
 
     def finish(self, code: int, reason: str, reconnect_ms: int = 0) -> None:
-        """Close with this code once what is pending has left."""
+        """Close with this code once what is pending was written."""
         if self._closing is None:
             self._closing = (code, reason, reconnect_ms)
             self._flush_soon()
 
     def cut(self) -> None:
         """Give up on a reader that takes nothing."""
-        self._forget()
+        self._pending, self._bytes, self._ack = [], 0, None
         self._closing = (TOO_SLOW, "too slow", 0)
-        if self._flushing is not None:
-            self._flushing.cancel()
         self._transport.abort()
 
-    async def room(self) -> None:
-        """Return when a reader that is behind has caught up, so that it cannot make us pile up answers."""
-        if len(self._pending) > MAX_PENDING // 4 and self._flushing is not None:
-            await asyncio.wait([self._flushing])
+    def block(self) -> None:
+        """The peer does not take what was written."""
+        self._blocked = True
+        self._watcher.blocked(self)
+
+    def unblock(self) -> None:
+        self._blocked = False
+        self.flush()
+        self._watcher.drained(self)
+
+    def flush(self) -> None:
+        self._due = False
+        if self._blocked and self._closing is None:
+            return
+        batch = self._pending
+        if (acknowledged := self._take_ack()) is not None:
+            batch.append(acknowledged)
+        if batch:
+            self._pending, self._bytes = [], 0
+            self._transport.write(batch)
+        if self._closing is not None:
+            self._transport.close(*self._closing)
+        elif (self.stale or self.lost) and not self._blocked:
+            self._watcher.drained(self)
+
+    def _take_ack(self) -> Out | None:
+        event, self._ack = self._ack, None
+        return None if event is None else Out(encode(Ack(up_to=event)))
 
     def _put(self, out: Out) -> None:
         if self._closing is not None:
@@ -212,35 +258,9 @@ class Connection:
         self._flush_soon()
 
     def _flush_soon(self) -> None:
-        if self._flushing is None:
-            self._flushing = asyncio.get_running_loop().create_task(self._flush())
-
-    async def _flush(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while batch := self._next():
-                self.since = loop.time()
-                self._watcher.writing(self)
-                await self._transport.write(batch)
-            if self._closing is not None:
-                await asyncio.wait_for(self._transport.close(*self._closing), CLOSE_WITHIN)
-        except (OSError, TimeoutError):  # the peer is gone, or will not even hear goodbye
-            self._forget()
-            self._closing = (TOO_SLOW, "gone", 0)
-            self._transport.abort()
-        finally:
-            self._flushing = None
-            self._watcher.drained(self)
-
-    def _next(self) -> list[Out]:
-        batch, self._pending, self._bytes = self._pending, [], 0
-        if self._ack is not None:
-            batch.append(Out(encode(Ack(up_to=self._ack))))
-            self._ack = None
-        return batch
-
-    def _forget(self) -> None:
-        self._pending, self._bytes, self._ack = [], 0, None
+        if not self._due:
+            self._due = True
+            self._watcher.flush_soon(self)
 
 
 def name_kind(data: bytes) -> str:

@@ -21,7 +21,7 @@ import structlog
 from handrail.core import engine, frames, inputs
 from handrail.core.frames import Welcome
 from handrail.core.state import State
-from handrail.live.connection import CORRUPT_STATE, KNOWN_VISITOR, Connection, Frame
+from handrail.live.connection import CORRUPT_STATE, KNOWN_VISITOR, Connection, Frame, Out
 from handrail.profiles import known_visitor
 from handrail.runner import Committed, Runner, TooManyConflicts, corrupt_state
 from handrail.store.heads import mark_of
@@ -63,7 +63,8 @@ class Hub:
         self._alone = alone
         self._stall = stall
         self._audiences: dict[str, _Audience] = {}
-        self._writing: set[Connection] = set()
+        self._blocked: set[Connection] = set()
+        self._due: list[Connection] = []  # to be flushed
         self._ticks = 0
         self._check_all = False
         runner.on_commit(self.committed)
@@ -96,7 +97,7 @@ class Hub:
         audience.connections.append(connection)
 
     def detach(self, connection: Connection) -> None:
-        self._writing.discard(connection)
+        self._blocked.discard(connection)
         audience = self._audiences.get(connection.user)
         if audience is None or connection not in audience.connections:
             return
@@ -112,9 +113,10 @@ class Hub:
         audience = self._audiences.get(commit.user)
         if audience is None:
             return
-        audience.head, audience.epoch = commit.state.offset, commit.state.epoch
+        epoch, head = audience.epoch, audience.head = commit.state.epoch, commit.state.offset
+        messages = [Out(data, offset, epoch) for offset, data in commit.frames]
         for connection in audience.connections:
-            connection.offer(commit.state.epoch, commit.frames, commit.state.offset)
+            connection.offer(epoch, messages, head)
         self._catch_up(commit.user, audience)
 
     def greeted(self, connection: Connection) -> None:
@@ -128,11 +130,24 @@ class Hub:
         """An offset of another epoch is none of the connection's."""
         connection.lost = connection.lost or (connection.greeted and audience.epoch not in ("", connection.epoch))
 
-    def writing(self, connection: Connection) -> None:
-        self._writing.add(connection)
+    def flush_soon(self, connection: Connection) -> None:
+        """Not before those who wait for a commit had their turn, too: its messages leave with its acknowledgement."""
+        self._due.append(connection)
+        if len(self._due) == 1:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._flush)
+
+    def _flush(self) -> None:
+        due, self._due = self._due, []
+        for connection in due:
+            connection.flush()
+
+    def blocked(self, connection: Connection) -> None:
+        connection.since = asyncio.get_running_loop().time()
+        self._blocked.add(connection)
 
     def drained(self, connection: Connection) -> None:
-        self._writing.discard(connection)
+        self._blocked.discard(connection)
         if connection.stale or connection.lost:
             self._catch_up(connection.user, self._audiences.get(connection.user))
 
@@ -258,7 +273,7 @@ class Hub:
         """Once a second: cut readers that take nothing, compare positions with the store's."""
         self._ticks += 1
         limit = asyncio.get_running_loop().time() - self._stall
-        for connection in [c for c in self._writing if c.since < limit]:
+        for connection in [c for c in self._blocked if c.since < limit]:
             connection.cut()
             self._counts.add("slow_readers_cut")
         await self._check_positions()

@@ -13,7 +13,7 @@ from handrail.core.inputs import BadInput
 from handrail.identity import check_expiry, check_standing
 from handrail.live.connection import BAD_TOKEN
 from handrail.live.hub import Hub
-from handrail.live.visit import turn_away
+from handrail.live.reception import turn_away
 from handrail.runner import Committed, Runner
 from handrail.store.protocol import CorruptState, StoreDown
 

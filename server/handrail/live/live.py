@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any
 
 from handrail.counts import Counts
+from handrail.lag import Lag
 from handrail.limits import Bounds, Limits
 from handrail.live import draining
 from handrail.live.hub import STALL, Hub
 from handrail.live.lapses import Lapses
 from handrail.live.presence import Presence
+from handrail.live.reception import RECONNECT_MS, Gate, Reception
 from handrail.live.sse import Stream
 from handrail.live.timers import Timers
-from handrail.live.visit import RECONNECT_MS, Gate, Reception
 from handrail.live.websocket import Updates
 from handrail.runner import Runner
 
@@ -40,20 +41,23 @@ class Live:
         limits: Limits | None = None,
     ) -> None:
         monotonic = monotonic or asyncio.get_running_loop().time
+        self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)
         self.presence = Presence(
             runner,
+            self.hub,
             recall=lambda: self.desk.recall(RECONNECT_MS),
             monotonic=monotonic,
         )
-        self.hub = Hub(runner, alone=lambda: self.presence.alone, stall=stall)
         self.timers = Timers(runner, nodes=lambda: self.presence.nodes)
         self.lapses = Lapses(self.hub, runner)
+        self.lag = Lag()
         self.desk = Reception(
             self.hub,
             runner,
             gate,
             self.presence,
             limits=limits or Limits(Bounds(), monotonic, Counts()),
+            lag=self.lag,
             country_header=country_header,
         )
         self.websocket = Updates(self.desk)
@@ -62,7 +66,7 @@ class Live:
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         runs = {"presence": self.presence.run, "connections": self.hub.run, "timers": self.timers.run}
-        return runs | {"lapses": self.lapses.run, "admission": self.desk.door.run}
+        return runs | {"lapses": self.lapses.run, "lag": self.lag.run}
 
     def users(self) -> list[str]:
         """Those with a connection here."""

@@ -2,12 +2,11 @@
 
 `event:` is the message's type, `id:` its position as `epoch:offset` (on numbered messages and on welcome), which
 browsers send back as `Last-Event-ID`. The stream is written without a library: one encoded message is one line of data,
-and its ids are made of hexadecimal digits, a colon and decimal digits.
+and its ids are made of hexadecimal digits, a colon and decimal digits. An event is encoded once for all streams.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,20 +15,23 @@ import msgspec
 
 from handrail.core.frames import Hello
 from handrail.core.inputs import MAX_ID, BadInput
+from handrail.edge.http import STREAM as EXTENSION
+from handrail.edge.stream import EventStream, chunk
 from handrail.identity import Caller, check_same_user, with_visitor
 from handrail.limits import address_of
 from handrail.live import inbound
+from handrail.live.arrival import AWAY
 from handrail.live.connection import Out, name_kind
+from handrail.live.reception import Reception
 from handrail.live.refusals import Headers, refuse_stream
-from handrail.live.visit import Reception, Visit
-from handrail.live.websocket import Receive, Send, end_lease, read_header
-from handrail.profiles import PASSING
+from handrail.live.visit import Visit
+from handrail.live.websocket import Receive, Send, read_header
 from handrail.runner import corrupt_state
 from handrail.store.protocol import CorruptState
 
-KEEPALIVE = 15.0  # seconds between comments, which keep proxies from closing a quiet stream
 MAX_QUERY = 16 * 1024
 
+Fields = list[tuple[bytes, bytes]]
 _STORE_DOWN = BadInput("store-down", "The store cannot be reached.", "Connect again in a moment.")
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -39,11 +41,10 @@ _HEADERS = [
 
 
 class Stream:
-    """The ASGI app of the SSE endpoint."""
+    """The ASGI app of the SSE endpoint, on a server that has `handrail.stream`; it ends with the welcome."""
 
-    def __init__(self, desk: Reception, *, keepalive: float = KEEPALIVE) -> None:
+    def __init__(self, desk: Reception) -> None:
         self._desk = desk
-        self._keepalive = keepalive
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         origin, allowed = read_header(scope, b"origin"), self._desk.gate.page_allowed(scope["headers"])
@@ -51,29 +52,21 @@ class Stream:
         if refusal := self._desk.refuse(scope):
             await refuse_stream(send, refusal, cors)
             return
-        with self._desk.door.inside(scope):
-            await self._welcome(scope, allowed, cors, receive, send)
-
-    async def _welcome(
-        self, scope: MutableMapping[str, Any], allowed: bool, cors: Headers, receive: Receive, send: Send
-    ) -> None:
+        address = address_of(scope.get("client"))
         try:
             caller, hello = await self._admit(scope, allowed=allowed)
             await self._desk.profiles.vet(caller)
             await self._desk.profiles.arrive(caller)
         except BadInput as fault:
             self._desk.runner.counts.add(f"refused.{fault.code}")
-            self._desk.note_failure(fault, address_of(scope.get("client")))
+            self._desk.note_failure(fault, address)
             await _refuse(send, fault, cors)
-            return
-        except PASSING:
+        except AWAY:
             await _refuse(send, _STORE_DOWN, cors)
-            return
         except CorruptState:
             await _refuse(send, corrupt_state(), cors)
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *cors]})
-        await self._converse(scope, caller, hello, receive, send)
+        else:
+            await Lines(self._desk, scope, address).open(scope, [*_HEADERS, *cors], caller, hello)
 
     async def _admit(self, scope: MutableMapping[str, Any], *, allowed: bool) -> tuple[Caller, Hello]:
         if scope["method"] != "GET":
@@ -88,55 +81,64 @@ class Stream:
         check_same_user(caller, hello.user_id)
         return with_visitor(caller, hello.anonymous_id), hello
 
-    async def _converse(
-        self, scope: MutableMapping[str, Any], caller: Caller, hello: Hello, receive: Receive, send: Send
-    ) -> None:
-        lease = asyncio.timeout(None)
-        visit = self._desk.receive(Lines(send, lease), scope["headers"], address_of(scope.get("client")))
-        try:
-            async with lease:
-                await visit.enter(caller, hello)
-                self._keep_alive(visit)
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-        except TimeoutError:
-            return  # cut: a reader that takes nothing
-        finally:
-            await visit.leave()
-
-    def _keep_alive(self, visit: Visit) -> None:
-        """A comment now and then, until the stream is closed or its user left."""
-        if not visit.connection.closing and not visit.left:
-            visit.connection.push(b"")
-            asyncio.get_running_loop().call_later(self._keepalive, self._keep_alive, visit)
-
 
 class Lines:
-    """One event stream as a transport."""
+    """One event stream: what the connection has to say goes to the edge."""
 
-    __slots__ = ("_lease", "_send")
+    __slots__ = ("_address", "_stream", "_visit")
     name = "sse"
 
-    def __init__(self, send: Send, lease: asyncio.Timeout) -> None:
-        self._send = send
-        self._lease = lease
+    def __init__(self, desk: Reception, scope: MutableMapping[str, Any], address: str) -> None:
+        self._address = address
+        self._visit = Visit(desk, self, scope["headers"], address)
+        self._stream: EventStream | None = None
 
-    async def write(self, batch: list[Out]) -> None:
-        body = b"".join(map(encode_event, batch))
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+    async def open(self, scope: MutableMapping[str, Any], fields: Fields, caller: Caller, hello: Hello) -> None:
+        self._stream = scope["extensions"][EXTENSION](self, fields)
+        if self._stream is not None:
+            self._visit.desk.door.enter(self._address)
+            await self._visit.enter(caller, hello)
 
-    async def close(self, code: int, reason: str, reconnect_ms: int) -> None:
-        body = b"retry: %d\n\n" % reconnect_ms
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+    # --- what the peer does ---
+
+    def pause_writing(self) -> None:
+        self._visit.block()
+
+    def resume_writing(self) -> None:
+        self._visit.unblock()
+
+    def ended(self, code: int) -> None:
+        self._visit.desk.door.leave(self._address)
+        self._visit.leave()
+
+    # --- what the connection does ---
+
+    def write(self, batch: list[Out]) -> None:
+        assert self._stream is not None
+        self._stream.write(b"".join([out.lined or _line(out) for out in batch]))
+
+    def close(self, code: int, reason: str, reconnect_ms: int) -> None:
+        assert self._stream is not None
+        self._stream.write(chunk(b"retry: %d\n\n" % reconnect_ms))
+        self._stream.close()
 
     def abort(self) -> None:
-        end_lease(self._lease)
+        assert self._stream is not None
+        self._stream.abort()
+
+    def pause_reading(self) -> None:
+        """Nothing is said on a stream."""
+
+    def resume_reading(self) -> None: ...
+
+
+def _line(out: Out) -> bytes:
+    out.lined = chunk(encode_event(out))
+    return out.lined
 
 
 def encode_event(out: Out) -> bytes:
-    """One message as an event; no data makes a comment."""
-    if not out.data:
-        return b":\n\n"
+    """One message as an event."""
     place = b"id: %s:%d\n" % (out.epoch.encode(), out.offset) if out.epoch else b""
     return b"event: %s\n%sdata: %s\n\n" % (name_kind(out.data).encode(), place, out.data)
 

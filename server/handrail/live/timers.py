@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from hashlib import blake2b
 from heapq import heappop, heappush
@@ -76,10 +77,8 @@ class Timers:
 
     async def run(self) -> None:
         while True:
-            try:
+            with suppress(StoreDown):  # the store tells of it
                 await self.turn()
-            except StoreDown as fault:
-                log.warning("timers cannot be read", reason=str(fault))
             await self._sleep()
 
     async def turn(self) -> None:

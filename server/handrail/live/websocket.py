@@ -1,23 +1,22 @@
-"""`/updates`: the live connection over WebSocket, straight on ASGI, without an object a message."""
+"""`/updates`: the live connection over WebSocket, frames handed over and taken without an object a message."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from itertools import count
 from typing import Any
 
+from handrail.edge.frames import frame_text
+from handrail.edge.handshake import EXTENSION
+from handrail.edge.websocket import WebSocket
 from handrail.limits import address_of
 from handrail.live.admission import Refusal
-from handrail.live.connection import IDLE, TOO_SLOW, Out
+from handrail.live.connection import Out
+from handrail.live.reception import Reception
 from handrail.live.refusals import refuse_handshake
-from handrail.live.visit import Reception, Visit
+from handrail.live.visit import Visit
 
 SUBPROTOCOL = "handrail.v1"
 HELLO_WITHIN = 5.0  # seconds
-CLOSE_WITHIN = 1.0
-TURN = 16  # messages of one connection before others have theirs
-LAST_WORDS = 256  # messages that may still come in when the server has said goodbye
 
 _BAD_ORIGIN = Refusal(403, "bad-origin", "Pages of this origin may not connect.", "Add it to HANDRAIL_ORIGINS.")
 
@@ -27,7 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Updates:
-    """The ASGI app of the WebSocket endpoint."""
+    """The ASGI app of the WebSocket endpoint, on a server that has `handrail.frames`; it ends with the handshake."""
 
     def __init__(self, desk: Reception, *, hello_within: float = HELLO_WITHIN) -> None:
         self._desk = desk
@@ -41,82 +40,71 @@ class Updates:
             self._desk.runner.counts.add("refused.bad-origin")
             await refuse_handshake(scope, send, _BAD_ORIGIN)
         else:
-            chosen = SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
-            with self._desk.door.inside(scope):
-                await send({"type": "websocket.accept", "subprotocol": chosen})
-                await self._converse(scope, receive, send)
-
-    async def _converse(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        lease = asyncio.timeout(self._hello_within)
-        transport = Socket(send, lease)
-        visit = self._desk.receive(transport, scope["headers"], address_of(scope.get("client")))
-        try:
-            async with lease:
-                await self._hear(visit, lease, receive)
-        except TimeoutError:
-            slow = visit.connection.closing
-            await transport.part(TOO_SLOW if slow else IDLE, "too slow" if slow else "no hello came")
-        finally:
-            await visit.leave()
-
-    async def _hear(self, visit: Visit, lease: asyncio.Timeout, receive: Receive) -> None:
-        late = 0
-        for heard in count(1):
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if heard % TURN == 0:
-                await asyncio.sleep(0)  # messages that are here already are read without a wait, however many
-            if visit.connection.closing:
-                late += 1
-                if late > LAST_WORDS:
-                    return
-                continue
-            await visit.listen(message.get("text"))
-            if visit.user and not visit.connection.closing:
-                lease.reschedule(None)
+            Socket(self._desk, scope).open(scope, self._hello_within)
 
 
 class Socket:
-    """One WebSocket as a transport. `lease` is what the conversation runs under: when it ends, so does that."""
+    """One WebSocket: what the edge tells it goes to its visit, what the connection has to say goes to the edge."""
 
-    __slots__ = ("_lease", "_send")
+    __slots__ = ("_address", "_socket", "_visit")
     name = "websocket"
 
-    def __init__(self, send: Send, lease: asyncio.Timeout) -> None:
-        self._send = send
-        self._lease = lease
+    def __init__(self, desk: Reception, scope: Message) -> None:
+        self._address = address_of(scope.get("client"))
+        self._visit = Visit(desk, self, scope["headers"], self._address)
+        self._socket: WebSocket | None = None
 
-    async def write(self, batch: list[Out]) -> None:
-        try:
-            for out in batch:
-                await self._send({"type": "websocket.send", "text": out.data.decode()})
-        except RuntimeError as fault:  # how uvicorn says that the closing handshake has begun
-            raise ConnectionResetError from fault
+    def open(self, scope: Message, hello_within: float) -> None:
+        chosen = SUBPROTOCOL if SUBPROTOCOL in scope["subprotocols"] else None
+        self._socket = scope["extensions"][EXTENSION](self, chosen)
+        if self._socket is not None:
+            self._visit.desk.door.enter(self._address)
+            self._visit.expect_hello(hello_within)
 
-    async def close(self, code: int, reason: str, reconnect_ms: int) -> None:
-        try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
-        except RuntimeError as fault:
-            raise ConnectionResetError from fault
+    # --- what the peer does ---
+
+    def text(self, data: bytes) -> None:
+        self._visit.hear(data)
+
+    def binary(self, data: bytes) -> None:
+        self._visit.hear_binary(data)
+
+    def pause_writing(self) -> None:
+        self._visit.block()
+
+    def resume_writing(self) -> None:
+        self._visit.unblock()
+
+    def ended(self, code: int) -> None:
+        self._visit.desk.door.leave(self._address)
+        self._visit.leave()
+
+    # --- what the connection does ---
+
+    def write(self, batch: list[Out]) -> None:
+        assert self._socket is not None
+        self._socket.write(b"".join([out.framed or _frame(out) for out in batch]))
+
+    def close(self, code: int, reason: str, reconnect_ms: int) -> None:
+        assert self._socket is not None
+        self._socket.close(code, reason)
 
     def abort(self) -> None:
-        end_lease(self._lease)
+        assert self._socket is not None
+        self._socket.abort()
 
-    async def part(self, code: int, reason: str) -> None:
-        """Try to say why before the socket is dropped."""
-        try:
-            await asyncio.wait_for(self.close(code, reason, 0), CLOSE_WITHIN)
-        except (OSError, TimeoutError):
-            return
+    def pause_reading(self) -> None:
+        assert self._socket is not None
+        self._socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        assert self._socket is not None
+        self._socket.resume_reading()
 
 
-def end_lease(lease: asyncio.Timeout) -> None:
-    """Make whatever runs under the lease end now; one that has ended already may stay so."""
-    try:
-        lease.reschedule(0)
-    except RuntimeError:
-        return
+def _frame(out: Out) -> bytes:
+    out.framed = frame_text(out.data)
+    return out.framed
 
 
 def read_header(scope: MutableMapping[str, Any], name: bytes) -> str | None:

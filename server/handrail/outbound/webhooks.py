@@ -148,8 +148,7 @@ class Courier:
             return []
         try:
             return await self._store.claim_jobs(self._clock(), LEASE, BATCH)
-        except StoreDown as fault:
-            log.warning("cannot ask the store for webhook calls", reason=str(fault))
+        except StoreDown:  # the store tells of it
             return []
 
     def _note(self, claimed: list[Job]) -> None:

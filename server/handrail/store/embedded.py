@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,8 +21,11 @@ from urllib.parse import quote
 import structlog
 
 from handrail.store.binary import find_server
+from handrail.store.damage import advise
 from handrail.store.folder import PATIENCE, lock_folder, remove_socket, socket_path, take_over
+from handrail.store.keys import LINEAGE
 from handrail.store.protocol import StoreUnusable
+from handrail.store.seal import Seal
 
 SILENCE = 5.0  # seconds a server may take to answer at all; while it says that it is loading, it may take longer
 SETTINGS = {
@@ -64,6 +67,7 @@ class Embedded:
         self._dir = data_dir.resolve()
         self._binary = find_server()
         self._log = self._dir / "valkey.log"
+        self._seal = Seal(self._dir)
         self._process: subprocess.Popen[bytes] | None = None
         self._broken: OSError | None = None
         self._stopping = threading.Event()
@@ -72,10 +76,18 @@ class Embedded:
         self._cleanup = ExitStack()
         try:
             self._hold_folder()
+            whole = self._seal.holds()
             self._start()
+            if not whole:  # users get a new epoch: what lies behind an offset may be something else
+                ask(self._socket, b"DEL %b\r\n" % LINEAGE)
+            self._seal.put()
+            self._cleanup.callback(self._seal_up)
         except OSError as error:
             self._cleanup.close()
-            raise StoreUnusable(f"the data folder {self._dir} cannot be used: {error.strerror or error}") from None
+            why = error.strerror or error
+            raise StoreUnusable(
+                f"the data folder {self._dir} cannot be used: {why}; name another with HANDRAIL_DATA_DIR"
+            ) from None
         except BaseException:
             self._cleanup.close()
             raise
@@ -107,6 +119,11 @@ class Embedded:
         self._socket = socket_path(self._dir)
         self._cleanup.callback(remove_socket, self._socket, self._dir)
 
+    def _seal_up(self) -> None:
+        """Before the server stops: what comes after makes its files no shorter."""
+        with suppress(OSError):
+            self._seal.put()
+
     def _start(self) -> None:
         self._skip = self._log.stat().st_size if self._log.exists() else 0
         # The thread outlives every server it starts: when it ends, and it ends with us, the kernel ends the server.
@@ -130,9 +147,11 @@ class Embedded:
             return f"{self._binary} could not be started: {self._broken}"
         with self._log.open("rb") as lines:
             lines.seek(self._skip)
-            tail = lines.read().decode("utf-8", "replace").splitlines()[-12:]
+            said = lines.read().decode("utf-8", "replace").splitlines()
         what = "stopped at once" if died else f"did not answer within {SILENCE:g} s"
-        return "\n".join([f"the embedded store ({self._binary}) {what}; the end of {self._log}:", *tail])
+        self._seal.tear()  # whatever mends it may lose something
+        advice = advise(said, self._dir, self._binary)
+        return f"the embedded store ({self._binary}) {what}; its log is {self._log}:\n{advice}"
 
     def _watch(self) -> None:
         """Run the server, and again whenever it dies, until told to stop; the first start has to succeed."""

@@ -88,7 +88,7 @@ class Lineages:
         if name != known.name:
             server.drop("the store's data are not those it had")
 
-    def examine(self, server: Pipeline) -> None:
+    def examine(self, server: Pipeline, *, warn: bool = True) -> None:
         """Raises StoreUnusable where answers cannot be worth what they should; later such a server counts as away."""
         self._examined = True
         known, shown = self._known.get(server, UNKNOWN), server.address.shown
@@ -98,7 +98,7 @@ class Lineages:
             what = "hides its settings" if known.durable is None else "answers before it writes to disk"
             mend = "set `appendonly yes` and `appendfsync always` there"
             raise StoreUnusable(f"acknowledgements are to be durable (HANDRAIL_ACK), and {shown} {what}: {mend}")
-        if self._ack == "replicated" and not known.replicas:
+        if warn and self._ack == "replicated" and not known.replicas:
             log.warning("no replica is connected, and nothing is acknowledged without one (HANDRAIL_ACK)", store=shown)
 
 

@@ -8,6 +8,7 @@ others.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,6 +20,7 @@ from redis.crc import key_slot
 
 from handrail.store.address import Address, locate
 from handrail.store.keys import ALIVE, BUCKET_KEYS, BUCKETS
+from handrail.store.outages import Outages
 from handrail.store.pipeline import Ask, NotNow, Pipeline
 from handrail.store.protocol import StoreDown, StoreUnusable
 from handrail.store.sentinel import Master
@@ -66,8 +68,9 @@ class Masters:
         self._pipelines: dict[str, Pipeline] = {}  # by what their addresses show
         self._owners: list[Pipeline] = []  # by place
         self._others: tuple[Address, ...] = ()  # replicas
-        self._lost: set[str] = set()
+        self.outages = Outages(self._loop.time)
         self._learning: asyncio.Task[None] | None = None
+        self._drawn = False  # whether the map was ever read
         self._doubts = 0
         self._shut = False
 
@@ -172,10 +175,20 @@ class Masters:
         owners = [holders.get(slot, old) for slot, old in zip(SLOTS, self._owners, strict=True)]
         if owners == self._owners:
             return
-        self._owners = owners
+        before, self._owners = self._owners, owners
+        if self._drawn:
+            self._tell_moves(before)
+        self._drawn = True
         for pipeline in self.servers:
             pipeline.knock()
         self._watcher.remapped()
+
+    def _tell_moves(self, before: list[Pipeline]) -> None:
+        """`before` is who held what until now."""
+        moves = Counter((old, new) for old, new in zip(before, self._owners, strict=True) if old is not new)
+        for (old, new), places in moves.items():
+            gone = not old.is_open and old not in self._owners
+            (self.outages.replaced if gone else self.outages.moved)(old, new, places)
 
     def _place(self, node: Sequence[Any], source: Pipeline) -> Address:
         """Where a node is; one that does not know its own name is where we found it."""
@@ -203,7 +216,6 @@ class Masters:
             self._loop.call_later(self._deadline, self._part, name)
             return
         del self._pipelines[name]
-        self._lost.discard(name)
         pipeline.shut()
 
     def follow(self, place: int, refusal: Exception) -> Pipeline | None:
@@ -234,9 +246,7 @@ class Masters:
         return pipeline
 
     def _open(self, name: str) -> None:
-        if name in self._lost:
-            self._lost.remove(name)
-            log.info("the store is back", store=name)
+        self.outages.back(self._pipelines[name])
         self._watcher.opened(self._pipelines[name])
 
     def _lapsed(self, name: str, channel: bytes) -> None:
@@ -244,8 +254,7 @@ class Masters:
         self.doubt()
 
     def _closed(self, name: str) -> None:
-        self._lost.add(name)
-        log.warning("the connection to the store was lost", store=name, reason=self._pipelines[name].reason)
+        self.outages.lost(self._pipelines[name])
         self._watcher.closed(self._pipelines[name])
         self.doubt()
 

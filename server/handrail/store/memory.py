@@ -18,7 +18,7 @@ from handrail.core.state import SEEN_FOR, SEEN_MAX, State, dump_state, load_stat
 from handrail.counts import Counts
 from handrail.store.heads import Head, mark_of
 from handrail.store.keys import BUCKETS, bucket_of
-from handrail.store.protocol import Bell, Commit, Job, Quarantined
+from handrail.store.protocol import Bell, Commit, Job, Quarantined, Shortfall
 from handrail.store.scripts import LOG_MAX, OUTBOX_MAX, QUARANTINE_MAX
 
 
@@ -227,6 +227,9 @@ class MemoryStore:
 
     async def ping(self) -> float:
         return 0.0
+
+    async def shortfall(self) -> Shortfall | None:
+        return None
 
     async def close(self) -> None:
         if self in self.shelf.stores:

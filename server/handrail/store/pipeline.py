@@ -26,6 +26,7 @@ import hiredis
 import structlog
 
 from handrail.store.address import Address
+from handrail.store.hurdles import tell
 from handrail.store.protocol import BreakerOpen, StoreDown
 
 # Answers that say "not now": the command was not carried out, for a reason that may pass.
@@ -34,6 +35,8 @@ LATE = 0.05  # a loop that was itself held up gets this long to read what has ar
 # Of these, the ones that say that another server should be asked, or this one later and anew.
 USELESS = ("LOADING", "MASTERDOWN", "READONLY")
 BREAK_AFTER = (2, 1.0)  # failures in a row, and seconds since the first of them
+# And those by which a server that is there and well refuses what is asked of it.
+REFUSING = ("BUSY", "OOM", "MISCONF", "NOREPLICAS")
 INCOMPLETE = object()
 
 Hear = Callable[[bytes, bytes], None]
@@ -118,10 +121,12 @@ def fault(reply: hiredis.ReplyError) -> Exception:
 class Wire(asyncio.Protocol):
     """The connection itself: bytes in, replies to those who wait, in order."""
 
-    def __init__(self, hear: Hear, lapse: Lapse, lost: Callable[[Wire, str], None]) -> None:
+    def __init__(
+        self, hear: Hear, lapse: Lapse, lost: Callable[[Wire, str, int], None], refuse: Callable[[str], None]
+    ) -> None:
         self.waiting: deque[Waiter] = deque()
         self._hear, self._lapse = hear, lapse
-        self._lost = lost
+        self._lost, self._refuse = lost, refuse
         self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
         self._transport: asyncio.Transport | None = None
         self._useless = ""
@@ -161,8 +166,14 @@ class Wire(asyncio.Protocol):
             if waiter.left == 1:  # whoever is told at once may do anything, dropping the connection included
                 self.waiting.popleft()
             waiter.take(reply)
-        if type(reply) is hiredis.ReplyError and str(reply).startswith(USELESS):
-            self._useless = str(reply)
+        if type(reply) is hiredis.ReplyError:
+            self._heed(str(reply))
+
+    def _heed(self, answer: str) -> None:
+        if answer.startswith(USELESS):
+            self._useless = answer
+        elif answer.startswith(REFUSING):
+            self._refuse(answer)
 
     def drop(self, reason: str) -> None:
         """Cut the connection and fail everyone who waits."""
@@ -171,7 +182,7 @@ class Wire(asyncio.Protocol):
         self._transport.abort()
         self._transport = None
         waiting, self.waiting = self.waiting, deque()
-        self._lost(self, reason)
+        self._lost(self, reason, len(waiting))
         for waiter in waiting:
             waiter.fail(reason)
 
@@ -212,6 +223,9 @@ class Pipeline:
         self._not_before = 0.0
         self._again: asyncio.TimerHandle | None = None
         self.reason = ""  # why it is down
+        self.missed = 0  # commands that failed because it is
+        self.refusal = ""  # why the server would not carry out what it was asked last
+        self.refused = 0  # how many commands
         self._shut = False
 
     @property
@@ -263,6 +277,11 @@ class Pipeline:
         assert self._last[1].future is not None
         return asyncio.shield(self._last[1].future)
 
+    def note_refusal(self, reason: str) -> None:
+        """The server is there, and does not do what it was asked."""
+        self.refused += 1
+        self.refusal = reason
+
     def drop(self, reason: str) -> None:
         """Cut the connection; a new one is made. Everyone who waits gets StoreDown."""
         self._drop(reason)
@@ -282,6 +301,7 @@ class Pipeline:
 
     def _enqueue(self, packed: bytes, waiter: Waiter) -> None:
         if self._wire is None and (self._is_broken() or not self._wake()):
+            self.missed += 1
             waiter.fail(self.reason, BreakerOpen if self._is_broken() else StoreDown)
             return
         self._buffer.append(packed)
@@ -340,6 +360,7 @@ class Pipeline:
             self._last = None
         self._queue.clear()
         self._buffer.clear()
+        self.missed += len(queue)
         for waiter in queue:
             waiter.fail(reason)
 
@@ -376,7 +397,7 @@ class Pipeline:
         return True
 
     async def _connect(self) -> None:
-        wire = Wire(self._hear, self._lapse, self._lost)
+        wire = Wire(self._hear, self._lapse, self._lost, self.note_refusal)
         try:
             async with asyncio.timeout(self._deadline):
                 await self.address.dial(wire)
@@ -391,7 +412,7 @@ class Pipeline:
             if self._shut:
                 raise
         except (OSError, TimeoutError, StoreDown, hiredis.HiredisError) as error:
-            self._failed(wire, f"{self.address.shown} cannot be reached ({str(error) or 'no answer'})")
+            self._failed(wire, tell(error, self.address))
         except Exception as error:  # the rim of the attempt: whatever it ends in, there has to be another
             log.exception("what the store said of itself cannot be read", store=self.address.shown)
             self._failed(wire, f"{self.address.shown} cannot be understood ({type(error).__name__})")
@@ -435,11 +456,12 @@ class Pipeline:
         self._fail_queue(reason)
         self._wake_in(pause)
 
-    def _lost(self, wire: Wire, reason: str) -> None:
+    def _lost(self, wire: Wire, reason: str, waiting: int) -> None:
         if wire is not self._wire:  # a connection attempt; its failure is handled where it is made
             return
         self._wire = None
         self.reason = reason
+        self.missed += waiting
         self._fail_queue(reason)
         if not self._shut:
             self._closed_hook()

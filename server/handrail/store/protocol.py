@@ -72,6 +72,13 @@ class Quarantined(Struct, frozen=True, kw_only=True):
     event: bytes = b"null"
 
 
+class Shortfall(Struct, frozen=True):
+    """Why commits are not acknowledged though the store answers; `whole`: none are, of no user."""
+
+    text: str
+    whole: bool
+
+
 class StoreDown(Exception):
     """The store could not be reached or did not answer in time; nothing is known to be written."""
 
@@ -187,5 +194,8 @@ class Store(Protocol):
 
     async def ping(self) -> float:
         """Round trip in seconds. Raises StoreDown."""
+
+    async def shortfall(self) -> Shortfall | None:
+        """What keeps commits from being acknowledged at present, None if nothing does. Raises StoreDown."""
 
     async def close(self) -> None: ...

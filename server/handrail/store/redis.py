@@ -16,6 +16,7 @@ from handrail.counts import Counts
 from handrail.store import journal
 from handrail.store.bells import Bells
 from handrail.store.heads import LENGTH
+from handrail.store.hurdles import RIGHTS
 from handrail.store.keys import (
     ALIVE,
     BUCKET_COUNT,
@@ -34,7 +35,18 @@ from handrail.store.nodes import Nodes, Send
 from handrail.store.packing import pack_commit, pack_job, read_job, read_position, read_state
 from handrail.store.parsing import LARGEST, parse_due, parse_messages
 from handrail.store.pipeline import Pipeline, pack
-from handrail.store.protocol import Ack, Bell, Commit, CorruptState, Job, Quarantined, StoreDown, StoreUnusable
+from handrail.store.protocol import (
+    Ack,
+    Bell,
+    Commit,
+    CorruptState,
+    Job,
+    Quarantined,
+    Shortfall,
+    StoreDown,
+    StoreUnusable,
+)
+from handrail.store.replicas import find_shortfall
 from handrail.store.scripts import (
     CLAIM,
     COMMIT,
@@ -84,17 +96,18 @@ class RedisStore:
         self._listed: set[str] = set()  # processes that were among the nodes once
 
     @classmethod
-    async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted") -> Self:
+    async def connect(cls, url: str, *, deadline: float = 1.0, ack: Ack = "accepted", warn: bool = True) -> Self:
         """Open a store and see that it is one we can use.
 
-        `deadline` is in seconds, for every single command; `ack` what an answered commit is worth. Raises StoreDown
+        `deadline` is in seconds, for every single command; `ack` what an answered commit is worth; without
+        `warn` nothing is said of how the store is set up. Raises StoreDown
         when nothing answers, StoreUnusable when what answers is too old, laid out for another number of buckets, or set
         up so that it cannot give such an answer.
         """
         store = cls(url, deadline=deadline, ack=ack)
         try:
             await store._masters.connect()
-            await store._examine()
+            await store._examine(warn=warn)
         except BaseException:
             await store.close()
             raise
@@ -295,6 +308,7 @@ class RedisStore:
             if self._bells or pipeline.is_open:
                 self._lineages.check(pipeline)
         self._bells.settle()
+        self._masters.outages.look(self._masters.servers)
 
     # --- the event log --------------------------------------------------------------------------------------------
 
@@ -332,12 +346,16 @@ class RedisStore:
             raise faults[0]
         return perf_counter() - start
 
+    async def shortfall(self) -> Shortfall | None:
+        servers = [*self._masters.reachable(range(COMMON + 1))]
+        return await find_shortfall(servers) if self.confirms else None
+
     async def close(self) -> None:
         if self._pulse is not None:
             self._pulse.cancel()
         self._masters.shut()
 
-    async def _examine(self) -> None:
+    async def _examine(self, *, warn: bool) -> None:
         before = await self._ask(BUCKET_COUNT, "SET", BUCKET_COUNT, BUCKETS, "NX", "GET")
         count = before or b"%d" % BUCKETS
         if count != b"%d" % BUCKETS:
@@ -346,13 +364,13 @@ class RedisStore:
                 f"{shown} is laid out in {count.decode('utf-8', 'replace')} buckets and this version of Handrail uses "
                 f"{BUCKETS}: use the version that wrote it, or another database"
             )
-        for examined in await asyncio.gather(*map(examine, self._masters.servers), return_exceptions=True):
-            if isinstance(examined, StoreDown):  # it is known by now that the store answers
-                log.warning("a part of the store is away", reason=str(examined))
-            elif examined is not None:
+        examining = (examine(server, warn=warn) for server in self._masters.servers)
+        for examined in await asyncio.gather(*examining, return_exceptions=True):
+            # The store answers, so a part of it may be away.
+            if examined is not None and not isinstance(examined, StoreDown):
                 raise examined
         for server in self._masters.servers:
-            self._lineages.examine(server)
+            self._lineages.examine(server, warn=warn)
 
     async def _ask(self, key: bytes, *command: Any) -> Any:
         try:
@@ -379,17 +397,20 @@ async def send_confirmed(server: Pipeline, *command: Any) -> Any:
     await asyncio.wait(both)
     written = both[0].result()
     if written and not both[1].result():
-        raise StoreDown(f"no replica had the write within {WAIT_MS} ms")
+        reason = f"no replica had the write within {WAIT_MS} ms"
+        server.note_refusal(reason)
+        raise StoreDown(reason)
     return written
 
 
-async def examine(server: Pipeline) -> None:
-    """See that one server is one we can use. Raises StoreUnusable, StoreDown."""
+async def examine(server: Pipeline, *, warn: bool) -> None:
+    """See that one server is one we can use, and perhaps warn of how it is set up. Raises StoreUnusable, StoreDown."""
     await server.send("PING")  # what it said of itself is known once it is connected
     shown, version = server.address.shown, server.server.get(b"version", b"0").decode()
     if int(version.partition(".")[0]) < OLDEST:
         raise StoreUnusable(f"{shown} is Redis {version}; Handrail needs Redis {OLDEST} or newer, or Valkey")
-    await warn_of_loss(server)
+    if warn:
+        await warn_of_loss(server)
 
 
 async def warn_of_loss(server: Pipeline) -> None:
@@ -411,4 +432,5 @@ def fault(error: hiredis.ReplyError, key: bytes) -> Exception:
         return CorruptState(f"{key!r}, or a key written with it, is not of the type Handrail gives it")
     if text.startswith(("REFUSED", "ERR REFUSED")):
         return AssertionError(text)
-    return StoreUnusable(f"the store refused a command: {text}")
+    hint = f"; {RIGHTS}" if text.startswith("NOPERM") else ""
+    return StoreUnusable(f"the store refused a command: {text}{hint}")

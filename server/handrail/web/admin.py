@@ -24,7 +24,7 @@ def routes(runner: Runner, identity: Identity) -> list[Route]:
         except BadInput as fault:
             return refusal(fault)
         except PASSING:
-            return store_down()
+            return store_down(request)
         told = {"user": user, "min_iat": at // 1000 + 1}
         return Response(msgspec.json.encode(told), media_type="application/json")
 

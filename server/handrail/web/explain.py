@@ -9,19 +9,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from handrail.core.explain import explain
 from handrail.core.inputs import BadInput
 from handrail.core.problems import suggest
 from handrail.core.program import Program
+from handrail.guard import Guard
 from handrail.identity import Identity
 from handrail.profiles import find
 from handrail.store.protocol import Store, StoreDown
 from handrail.web.admin import check_admin
-from handrail.web.problems import problem, refusal
+from handrail.web.problems import problem, refusal, store_down
 
 
 def routes(
-    store: Store, program: Callable[[str], Program], identity: Identity, clock: Callable[[], int]
+    store: Store, program: Callable[[str], Program], guard: Guard, *, identity: Identity, clock: Callable[[], int]
 ) -> list[Route]:
     """`program` gives the rules that a user lives by, `clock` milliseconds since the epoch."""
 
@@ -33,15 +33,14 @@ def routes(
         except BadInput as fault:
             return refusal(fault)
         except StoreDown:
-            detail = "The store cannot be reached. Ask again in a moment."
-            return problem(503, detail, code="store-down", headers={"Retry-After": "2"})
+            return store_down(request)
         if state is None:
             return problem(404, f"No user '{user}' was ever seen here: ids are as events name them.", code="no-user")
         rules = program(state.user)
         trigger = rules.triggers.get(name)
         if trigger is None:
             return problem(404, f"No trigger is named '{name}'{suggest(name, rules.triggers)}", code="no-trigger")
-        told = msgspec.json.encode(explain(rules, state, trigger, clock()))
+        told = msgspec.json.encode(guard.explain(rules, state, trigger, clock()))
         return Response(told, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     return [Route("/api/users/{user:path}/explain/{trigger}", answer)]

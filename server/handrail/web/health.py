@@ -44,10 +44,12 @@ def routes(
         return _json({"live": True}, 200)
 
     async def ready(_request: Request) -> Response:
-        stored = await _store_report(store)
-        able = stored["reachable"] and rules.loaded and not draining() and lag.worst < LIMIT
+        stored, troubles = await _store_report(store)
+        troubles += _own_troubles(rules, draining(), lag)
+        able = not troubles
         report = {
             "ready": able,
+            "why_not": troubles,
             "draining": draining(),
             "store": stored,
             "rules": {**_rules_report(rules), "switched_off": list(switched_off())},
@@ -58,11 +60,26 @@ def routes(
     return [Route("/healthz", live), Route("/readyz", ready)]
 
 
-async def _store_report(store: Store) -> dict[str, Any]:
+async def _store_report(store: Store) -> tuple[dict[str, Any], list[str]]:
+    """What is to be told of the store, and what of it is a reason not to serve."""
     try:
-        return {"reachable": True, "round_trip_ms": round(await store.ping() * 1000, 2)}
+        report: dict[str, Any] = {"reachable": True, "round_trip_ms": round(await store.ping() * 1000, 2)}
+        shortfall = await store.shortfall()
     except StoreDown as fault:
-        return {"reachable": False, "detail": str(fault) or "the store does not answer"}
+        detail = str(fault) or "the store does not answer"
+        return {"reachable": False, "detail": detail}, [detail]
+    if shortfall is None:
+        return report, []
+    return report | {"detail": shortfall.text}, [shortfall.text] if shortfall.whole else []
+
+
+def _own_troubles(rules: RulesReport, draining: bool, lag: Lag) -> list[str]:
+    found = {
+        "the rules were never read without a fault": not rules.loaded,
+        "the process is about to stop": draining,
+        "the event loop was held up": lag.worst >= LIMIT,
+    }
+    return [text for text, holds in found.items() if holds]
 
 
 def _rules_report(rules: RulesReport) -> dict[str, Any]:

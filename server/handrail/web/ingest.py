@@ -76,7 +76,7 @@ class Ingest:
                 self._counts.add(f"refused.{fault.code}")
                 return refusal(fault)
             except PASSING:
-                return store_down()
+                return store_down(request)
             return response
 
         return endpoint

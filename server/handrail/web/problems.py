@@ -58,13 +58,15 @@ def refusal(fault: BadInput, **more: Any) -> Response:
     return problem(status, fault.message, code=fault.code, headers=headers, fix=fault.fix, **more)
 
 
-def store_down() -> Response:
-    return problem(
-        503,
-        "The store cannot be reached; nothing was accepted. Send the same again in a moment: nothing is applied twice.",
-        code="store-down",
-        headers={"Retry-After": "2"},
-    )
+def store_down(request: Request) -> Response:
+    if request.method in ("GET", "HEAD"):
+        detail = "The store cannot be reached. Ask again in a moment."
+    else:
+        detail = (
+            "The store cannot be reached; nothing was accepted. "
+            "Send the same again in a moment: nothing is applied twice."
+        )
+    return problem(503, detail, code="store-down", headers={"Retry-After": "2"})
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

@@ -27,7 +27,7 @@ def routes(store: Store, switched_off: Callable[[], Sequence[str]], identity: Id
         except BadInput as fault:
             return refusal(fault)
         except StoreDown:
-            return store_down()
+            return store_down(request)
         told = {"entries": [_show(entry) for entry in entries], "switched_off": list(switched_off())}
         body = msgspec.json.encode(told)
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -38,7 +38,7 @@ def routes(store: Store, identity: Identity, clock: Callable[[], int], draining:
         try:
             await store.ping()
         except StoreDown:
-            return store_down()
+            return store_down(request)
         lines = store.follow(user, start, live=live)
         return StreamingResponse(_stream(lines, draining), media_type="application/x-ndjson")
 

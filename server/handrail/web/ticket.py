@@ -27,7 +27,7 @@ def routes(runner: Runner, identity: Identity) -> list[Route]:
         except BadInput as fault:
             return refusal(fault)
         except PASSING:
-            return store_down()
+            return store_down(request)
         told = {"ticket": ticket, "expires_in": TICKET_FOR // 1000}
         return Response(msgspec.json.encode(told), media_type="application/json", headers={"Cache-Control": "no-store"})
 

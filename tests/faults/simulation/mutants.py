@@ -5,7 +5,8 @@ from __future__ import annotations
 from .patches import Patch
 
 COMMIT, CLAIM, RETRY, FINISH = "commit.lua", "claim.lua", "retry.lua", "finish.lua"
-RUNNER, HUB, VISIT, CONNECTION = "runner", "live.hub", "live.visit", "live.connection"
+RUNNER, HUB, CONNECTION = "runner", "live.hub", "live.connection"
+VISIT, ARRIVAL = "live.visit", "live.arrival"
 
 MUTANTS: dict[str, tuple[Patch, ...]] = {
     # --- the commit ---
@@ -95,6 +96,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch("live.timers", "for due, user in found:", "for due, user in found if mine is None else ():"),
     ),
     "dead-unburied": (Patch("live.presence", "            await self._bury(node)", "            pass"),),
+    "leftovers-kept": (Patch("live.presence", "            await self._put_right()", "            pass"),),
     # --- connections ---
     "acknowledged-at-once": (
         Patch(
@@ -111,21 +113,28 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
             "                pass\n",
         ),
     ),
+    "acknowledged-behind-a-welcome": (
+        Patch(
+            CONNECTION,
+            "if (acknowledged := self._take_ack()) is not None:\n            self._put",
+            "if False:\n            self._put",
+        ),
+    ),
     "resumed-in-any-epoch": (
         Patch(
-            VISIT,
+            ARRIVAL,
             "if hello.epoch != state.epoch or after is None or after > state.offset:",
             "if after is None or after > state.offset:",
         ),
     ),
     "resumed-past-the-trim": (
-        Patch(VISIT, "return bool(found) and found[0][0] == after + 1", "return bool(found)"),
+        Patch(ARRIVAL, "return bool(found) and found[0][0] == after + 1", "return bool(found)"),
         Patch(CONNECTION, "if wanted[0][0] != self.cursor + 1 if wanted else self.cursor < head:", "if False:"),
-        Patch(CONNECTION, "if offset == self.cursor + 1 and self.has_room:", "if self.has_room:"),
+        Patch(CONNECTION, "if out.offset == self.cursor + 1 and self.has_room:", "if self.has_room:"),
     ),
     "resumed-one-too-far": (
         Patch(
-            VISIT,
+            ARRIVAL,
             "offset = state.offset if resume_at is None else resume_at",
             "offset = state.offset if resume_at is None else min(resume_at + 1, state.offset)",
         ),

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter, deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
 from msgspec import Struct
 
+from handrail.edge.websocket import Listener
+
 from .loop import Process, VirtualLoop, present_process
 from .server import Server, exchange, pending
 
-Message = MutableMapping[str, Any]
-DEAF = 1e9  # seconds: as good as never
+LINGER = 2.0  # seconds for a page to take a goodbye
 
 
 class Weather(Struct, kw_only=True):
@@ -219,7 +220,7 @@ def split(data: bytes) -> list[bytes]:
 
 
 class Pipe:
-    """A WebSocket, from a page (`heard`, `ended`) to an ASGI application in a process."""
+    """A WebSocket, from a page (`heard`, `ended`) to what listens in a process, in the place of the edge's."""
 
     def __init__(
         self,
@@ -239,85 +240,136 @@ class Pipe:
         self.acknowledged = 0  # how many of them
         self.position: tuple[str, int] = ("", 0)  # as the server's messages have it
         self.user = ""
+        self.forgotten: Callable[[], None] = lambda: None  # when it is over on the server's side
         self._network = network
         self._page = page
         self._heard, self._ended, self._said, self._taken = heard, ended, said, taken
-        self._inbox: deque[Message] = deque([{"type": "websocket.connect"}])
-        self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._listener: Listener | None = None
+        self._inbox: deque[str | None] = deque()  # None: the page is gone
+        self._held = False  # nothing is to be handed over
+        self._untaken: list[str] = []  # written while the page was stalled
+        self._farewell = 0
         self._there = self._back = 0.0
 
     # --- the page's end ---
 
     def say(self, text: str, identity: str = "") -> None:
         if not self.closed:
-            self._towards_server({"type": "websocket.receive", "text": text, "id": identity})
+            self._towards_server(text, identity)
 
     def close(self, *, silently_for: float = 0.0) -> None:
         """The page is gone; the server learns of it when the network tells."""
         if not self.closed:
-            self._towards_server({"type": "websocket.disconnect", "code": 1006}, silently_for)
+            self._towards_server(None, "", silently_for)
             self.closed = True
 
     def stall(self, stalled: bool) -> None:
+        if self.stalled and not stalled and self._untaken:
+            self._network.loop.call_soon(self._drain, context=self.process.context)
         self.stalled = stalled
-        if stalled:
-            self._room.clear()
-        else:
-            self._room.set()
+
+    def _drain(self) -> None:
+        untaken, self._untaken = self._untaken, []
+        for text in untaken:
+            self._towards_page(self._heard, text)
+        if self._farewell:
+            self._towards_page(self._end, self._farewell)
+        elif self._listener is not None:
+            self._listener.resume_writing()
 
     # --- the server's end ---
 
-    async def receive(self) -> Message:
-        while not self._inbox:
-            self._arrived.clear()
-            await self._arrived.wait()
-        message = self._inbox.popleft()
-        if message["type"] == "websocket.disconnect":
-            self.over = True
-            self._room.set()
-        return message
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "websocket.send":
-            self._said(self, message["text"])
-            await self._room.wait()
+    def accept(self, listener: Listener, subprotocol: str | None) -> Socket | None:
         if self.over:
-            raise ConnectionResetError
-        if message["type"] == "websocket.send":
-            self._towards_page(self._heard, message["text"])
-        elif message["type"] == "websocket.close":
-            self.end(message["code"])
+            return None
+        self._listener = listener
+        self._network.loop.call_soon(self._hand_over)
+        return Socket(self)
+
+    def write(self, data: bytes) -> None:
+        if self.over:
+            return
+        texts = list(unframe(data))
+        for text in texts:
+            self._said(self, text)
+        if not self.stalled:
+            for text in texts:
+                self._towards_page(self._heard, text)
+            return
+        self._untaken += texts
+        if len(self._untaken) == len(texts) and self._listener is not None:
+            self._listener.pause_writing()
+
+    def shut(self, code: int, reason: str) -> None:
+        """The server says goodbye; a page that does not take it has two seconds."""
+        if self.over:
+            return
+        if self._untaken:
+            self._farewell = code
+            self._network.loop.call_later(LINGER, self._give_up)
+        else:
+            self._towards_page(self._end, code)
+        self._finish(code)
+
+    def abort(self) -> None:
+        self._untaken.clear()
+        self._network.loop.call_soon(self.end, 1006)
+
+    def pause_reading(self) -> None:
+        self._held = True
+
+    def resume_reading(self) -> None:
+        self._held = False
+        self._network.loop.call_soon(self._hand_over)
 
     def end(self, code: int) -> None:
-        """The server closes, or is no more."""
+        """The server closes without a word, or never answered."""
         if not self.over:
-            self.over = True
             self._towards_page(self._end, code)
-            self._take({"type": "websocket.disconnect", "code": code})
+            self._finish(code)
 
     def break_off(self) -> None:
         """The process died: its kernel says so."""
         self.over = True
+        self._untaken.clear()
         self._towards_page(self._end, 1006)
+
+    def _give_up(self) -> None:
+        if self._untaken:
+            self._untaken.clear()
+            self._towards_page(self._end, 1006)
+
+    def _finish(self, code: int) -> None:
+        self.over = True
+        self.forgotten()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.ended(code)
 
     def _end(self, _pipe: Pipe, code: int) -> None:
         if not self.closed:
             self.closed = True
             self._ended(self, code)
 
-    def _towards_server(self, message: Message, later: float = 0.0) -> None:
+    def _hand_over(self) -> None:
+        while self._inbox and not self._held and self._listener is not None:
+            text = self._inbox.popleft()
+            if text is None:
+                self._finish(1006)
+            else:
+                self._listener.text(text.encode())
+
+    def _towards_server(self, text: str | None, identity: str, later: float = 0.0) -> None:
         loop = self._network.loop
         self._there = max(self._there, loop.time() + self._network.delay() + later)
-        loop.call_at(self._there, self._take, message, context=self.process.context)
+        loop.call_at(self._there, self._take, text, identity, context=self.process.context)
 
-    def _take(self, message: Message) -> None:
-        if message.get("id"):
-            self.received.append(message["id"])
-            self._taken(self, message["id"])
-        self._inbox.append(message)
-        self._arrived.set()
+    def _take(self, text: str | None, identity: str) -> None:
+        if identity:
+            self.received.append(identity)
+            self._taken(self, identity)
+        self._inbox.append(text)
+        self._hand_over()
 
     def _towards_page(self, what: Callable[[Pipe, Any], None], value: Any) -> None:
         loop = self._network.loop
@@ -327,3 +379,26 @@ class Pipe:
     def _page_gets(self, what: Callable[[Pipe, Any], None], value: Any) -> None:
         if not self.closed:
             what(self, value)
+
+
+class Socket:
+    """The server's end of a pipe, as the edge would hand it out."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.write = pipe.write
+        self.close = pipe.shut
+        self.abort = pipe.abort
+        self.pause_reading = pipe.pause_reading
+        self.resume_reading = pipe.resume_reading
+
+
+def unframe(data: bytes) -> Iterator[str]:
+    """The messages of whole frames, which a server does not mask."""
+    at = 0
+    while at < len(data):
+        size, body = data[at + 1], at + 2
+        if size >= 126:
+            wide = 2 if size == 126 else 8
+            size, body = int.from_bytes(data[body : body + wide]), body + wide
+        yield data[body : body + size].decode()
+        at = body + size
