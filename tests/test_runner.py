@@ -572,3 +572,26 @@ async def test_drain_waits_for_what_was_submitted(desk: Desk, watched: Watched) 
     await desk.runner.drain()
     assert all(future.done() for future in futures)
     assert len(watched.commits) == 10
+
+
+async def test_a_turn_that_is_cancelled_leaves_nobody_waiting(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(watched)
+    reached = asyncio.Event()
+
+    async def load(_user: str) -> None:
+        reached.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(watched, "load", load)
+    first = desk.track("greeted", "e1")
+    await reached.wait()
+    behind = desk.track("greeted", "e2")
+    draining = asyncio.create_task(desk.runner.drain())
+    await asyncio.sleep(0)
+    for task in list(desk.runner._tasks):
+        task.cancel()
+    await asyncio.wait_for(draining, 5)
+    assert first.cancelled()
+    assert behind.cancelled()

@@ -463,8 +463,9 @@ class Runner:
 
     def _abandon(self, user: str, fault: BaseException) -> None:
         """The task is being cancelled: nobody would come for what still waits."""
-        for entry in self._waiting.pop(user, []):
+        for entry in self._waiting[user]:
             _resolve(entry.future, fault)
+        self._leave(user)
 
 
 def _last_new(events: list[Event], seen: Mapping[str, int]) -> Event | None:
