@@ -17,6 +17,7 @@ from handrail.core.reentry import enter, entry_of, lacks_key, turn_away
 from handrail.core.refresh import refresh_flow, refresh_segments
 from handrail.core.scope import NOTHING, Occurrence
 from handrail.core.templates import TemplateFault
+from handrail.core.triggers.event import OnEvent
 from handrail.core.turn import Turn
 
 ROUNDS = 16  # how often what triggers set and emit may wake further triggers within one step
@@ -107,7 +108,9 @@ def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
             cancel_waits(turn, key, occurrence)
         for trigger, hook in program.hooks.get(key, ()):
             turn.at_work = trigger.name
-            if not (program.off and _is_off(turn, trigger.name)) and hook.wake(turn, occurrence):
+            if program.off and _is_off(turn, trigger.name):
+                continue
+            if (type(hook) is OnEvent and hook.where is None) or hook.wake(turn, occurrence):
                 woken.append((trigger, occurrence))
     turn.at_work = ""
     return woken
