@@ -156,7 +156,7 @@ def _measure(place: Ground, server: Server, crowd: Crowd, seconds: float, found:
     found.store.append(spent.store / answered * 1e6)
     found.share.append((spent.store + spent.load) / taken * 100)
     found.load.append(spent.load / taken * 100)
-    latencies = [each * 1_000 for each in crowd.pace(found.rate[0] / 2, seconds)]
+    latencies = [each * 1_000 for each in crowd.pace(found.rate[-1] / 2, seconds)]
     found.p50.append(quantile(latencies, 0.5))
     found.p99.append(quantile(latencies, 0.99))
 

@@ -5,6 +5,7 @@ What a peer sends is bytes, so that it can be wrong in every way.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
@@ -31,11 +32,13 @@ PATIENCE = 10.0  # seconds that a peer waits for the server
 
 
 class Echo:
-    """The application; `counts` is what the protocols counted, `closed` the codes that the application was told."""
+    """The application; `counts` is what the protocols counted, `closed` the codes that the application was told and
+    `sockets` what it was given."""
 
     def __init__(self) -> None:
         self.counts = Counts()
         self.closed: list[int] = []
+        self.sockets: list[WebSocket] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -45,17 +48,20 @@ class Echo:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
         elif scope["type"] == "websocket":
-            await self._talk(scope, receive)
+            await self._talk(scope, receive, send)
         else:
             await _answer(scope, receive, send)
 
-    async def _talk(self, scope: Any, receive: Any) -> None:
+    async def _talk(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
         if scope["path"] == "/never":
             self.closed.append((await receive())["code"])
+        elif scope["path"] == "/plain":
+            await send({"type": "websocket.accept"})
         else:
-            echoes = Echoes(self.closed)
+            echoes = {"/slow": Slow, "/brief": Brief}.get(scope["path"], Echoes)(self.closed)
             echoes.socket = scope["extensions"]["handrail.frames"](echoes, None)
+            self.sockets.append(echoes.socket)
 
 
 class Echoes:
@@ -80,6 +86,30 @@ class Echoes:
 
     def ended(self, code: int) -> None:
         self._closed.append(code)
+
+
+class Slow(Echoes):
+    """Takes a message only now and then."""
+
+    def text(self, data: bytes) -> None:
+        super().text(data)
+        self._rest()
+
+    def binary(self, data: bytes) -> None:
+        super().binary(data)
+        self._rest()
+
+    def _rest(self) -> None:
+        self.socket.pause_reading()
+        asyncio.get_running_loop().call_later(0.001, self.socket.resume_reading)
+
+
+class Brief(Echoes):
+    """Has heard enough after one message."""
+
+    def text(self, data: bytes) -> None:
+        super().text(data)
+        self.socket.close(4000, "enough")
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
@@ -156,9 +186,9 @@ class Peer:
             self._read += self.socket.recv(1)
         self.socket.settimeout(PATIENCE)
 
-    def upgrade(self, *fields: bytes) -> bytes:
+    def upgrade(self, *fields: bytes, path: bytes = b"/updates") -> bytes:
         """Ask for a WebSocket; the status line."""
-        self.send(HANDSHAKE + b"".join(field + b"\r\n" for field in fields) + b"\r\n")
+        self.send(HANDSHAKE.replace(b"/updates", path) + b"".join(field + b"\r\n" for field in fields) + b"\r\n")
         return self.head()
 
     def head(self) -> bytes:

@@ -1,5 +1,7 @@
 import { backoff, retryAfter, welcomeBack } from './backoff.js';
 
+const FAULTS = 5; // answers of 500 to one post, after which it is given up
+
 // The same messages where WebSockets do not get through: down as server-sent events, up as HTTP posts in order.
 // Read with fetch, not EventSource, because EventSource hides the heartbeat and the reason of a refusal.
 
@@ -105,7 +107,8 @@ export function parser(emit) {
 }
 
 /**
- * Posts messages one after the other, each until it is taken or refused.
+ * Posts messages one after the other, each until it is taken or refused; one on which the server fails again and again
+ * holds up those behind it only so long.
  * @param {string} base
  * @param {{user: () => string | undefined, connection: () => string, epoch: () => string, writeKey?: string}} sender
  * @param {import('./wire.js').Hello} hello
@@ -120,6 +123,7 @@ function poster(base, sender, hello, signal, emit) {
   async function post(message) {
     const { path, ...body } = request(message);
     const who = { userId: sender.user(), anonymousId: hello.anonymous_id, writeKey: sender.writeKey };
+    let faults = 0;
     for (let attempt = 0; !signal.aborted; attempt++) {
       const epoch = sender.epoch();
       const answer = await fetch(new URL(path, base), {
@@ -131,7 +135,8 @@ function poster(base, sender, hello, signal, emit) {
       }).catch(() => null);
       if (answer?.ok) return accepted(message, epoch);
       if (answer?.status === 401 && hello.token) return; // its token is over, so the stream ends, and the next sends it
-      if (answer && answer.status < 500 && answer.status !== 429) {
+      if (answer?.status === 500) faults++;
+      if (answer && answer.status !== 429 && (answer.status < 500 || faults === FAULTS)) {
         return refused(message, await answer.text().catch(() => '')); // cut off, it is a refusal all the same
       }
       await new Promise((resolve) => setTimeout(resolve, retryAfter(answer) ?? backoff(attempt, Math.random())));

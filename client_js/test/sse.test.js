@@ -8,10 +8,10 @@ afterEach(() => {
   globalThis.fetch = fetch;
 });
 
-/** Posts events with these ids over a stream, each answered by `answer`; the frames that come of it. */
-async function posted(ids, answer, sender = {}) {
+/** Posts events with these ids over a stream, each answered by `answer`; the frames that come of so many `posts`. */
+async function posted(ids, answer, sender = {}, posts = ids.length) {
   const frames = [];
-  let left = ids.length;
+  let left = posts;
   await new Promise((done) => {
     globalThis.fetch = async (url, { body } = {}) => {
       if (!String(url).includes('/v1/track')) return new Promise(() => {});
@@ -29,6 +29,13 @@ async function posted(ids, answer, sender = {}) {
 test('a refusal that is cut off holds up none of the posts behind it', async () => {
   const cut = { status: 400, text: () => Promise.reject(new TypeError('cut off')) };
   const frames = await posted(['a', 'b'], (id) => (id === 'a' ? cut : new Response()));
+  assert.deepEqual(frames.map((frame) => [frame.type, frame.id ?? frame.up_to]), [['error', 'a'], ['ack', 'b']]);
+});
+
+test('a post on which the server fails every time is given up, one on which it fails at first is not', async () => {
+  let tries = 0;
+  const failed = () => new Response('{"code": "fault"}', { status: 500, headers: { 'retry-after': '0' } });
+  const frames = await posted(['a', 'b'], (id) => (id === 'a' || ++tries < 5 ? failed() : new Response()), {}, 10);
   assert.deepEqual(frames.map((frame) => [frame.type, frame.id ?? frame.up_to]), [['error', 'a'], ['ack', 'b']]);
 });
 

@@ -10,12 +10,14 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from echoing import HANDSHAKE, TEXT, frame
 from handrail.core.events import Track
 from handrail.core.state import State
+from handrail.edge.frames import frame_text
 from handrail.identity import Identity
 from handrail.live.visit import UNSETTLED
 from handrail.live.websocket import Updates
-from handrail.store import Commit, MemoryStore, StoreDown
+from handrail.store import Commit, MemoryStore, StoreDown, StoreUnusable
 from nodes import Clock, Node, Start, eventually, greet, hear, run_node, say, until
 
 SECRET = "a-secret-that-is-long-enough-for-tests"
@@ -219,6 +221,56 @@ async def test_who_does_not_say_hello_is_sent_away(node: Node) -> None:
             await client.recv()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4003
+
+
+async def test_what_a_commit_brings_leaves_in_one_write(node: Node) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(HANDSHAKE + b"\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(frame(TEXT, b'{"type":"hello","user_id":"ada"}'))
+    assert b'"welcome"' in await reader.read(65_536)
+    writer.write(frame(TEXT, b'{"type":"track","id":"e1","name":"greeted"}'))
+    told = await reader.read(65_536)
+    writer.close()
+    assert b'"type":"content"' in told
+    assert told.endswith(frame_text(b'{"type":"ack","up_to":"e1"}'))
+
+
+async def test_somebody_new_is_let_in_by_one_commit(start: Start) -> None:
+    node, other = await start("t-a"), await start("t-b")
+    async with node.dial() as client:
+        welcome = await greet(client, "ada")
+        await node.runner.drain()
+        state = await node.runner.read("ada")
+        assert (state.version, state.epoch, list(state.connections)) == (1, welcome["epoch"], [welcome["connection"]])
+        await say(client, "track", id="e1", name="greeted")
+        assert [(await hear(client))["type"] for _ in range(2)] == ["content", "ack"]
+    await asyncio.gather(*(_meet(where, f"user-{number}") for number in range(20) for where in (node, other)))
+
+
+async def _meet(node: Node, user: str) -> None:
+    """Two processes may meet somebody new at the same moment: both are told the epoch that lasts."""
+    async with node.dial() as client:
+        welcome = await greet(client, user)
+        stored = await node.store.load(user)
+        assert stored is not None
+        assert stored.epoch == welcome["epoch"]
+        await say(client, "track", id=f"e-{node.runner.node}", name="greeted")
+        await hear(client, "ack")
+
+
+class Refusing(MemoryStore):
+    async def enlist(self, node: str, user: str) -> None:
+        raise StoreUnusable("the store refused a command: NOPERM")
+
+
+async def test_a_store_that_refuses_has_them_come_back_later(clock: Clock) -> None:
+    async with run_node(Refusing(), clock, "t-a") as node, node.dial() as client:
+        await say(client, "hello", user_id="ada")
+        assert (await hear(client))["code"] == "store-down"
+        assert (await hear(client))["code"] == 4004
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
 
 
 class Away(MemoryStore):

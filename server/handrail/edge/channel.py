@@ -72,7 +72,7 @@ class Channel(asyncio.Transport):
         self._gone = True
         if isinstance(fault, TimeoutError):
             self._shared.counts.add("cut_stalled_readers")
-        self._shared.watch.discard(self)
+        self._shared.watch.writers.discard(self)
         for timer in (self._closing, self._parting, self._throttle):
             if timer is not None:
                 timer.cancel()
@@ -84,7 +84,7 @@ class Channel(asyncio.Transport):
             return
         self._written += len(data)
         self._transport.write(data)
-        self._shared.watch.add(self)
+        self._shared.watch.writers.add(self)
 
     def look(self) -> bool:
         """See what the peer has not taken, and how old it is: whether to look again."""

@@ -52,23 +52,15 @@ class Rounds:
 
 
 class Watch:
-    """Looks at those who were written to, once a tick, until all of it is taken."""
+    """Looks at the `writers`, those who were written to, once a tick until all of it is taken."""
 
-    __slots__ = ("_loop", "_timer", "_writers")
+    __slots__ = ("_loop", "writers")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
-        self._writers: set[Writer] = set()
-        self._timer: TimerHandle | None = None
-
-    def add(self, writer: Writer) -> None:
-        self._writers.add(writer)
-        if self._timer is None:
-            self._timer = self._loop.call_later(TICK, self._look)
-
-    def discard(self, writer: Writer) -> None:
-        self._writers.discard(writer)
+        self.writers: set[Writer] = set()
+        self._look()
 
     def _look(self) -> None:
-        self._writers = {writer for writer in self._writers if writer.look()}
-        self._timer = self._loop.call_later(TICK, self._look) if self._writers else None
+        self.writers = {writer for writer in self.writers if writer.look()}
+        self._loop.call_later(TICK, self._look)

@@ -108,7 +108,7 @@ class WebSocket(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         self._paused = False
-        if self._held or self._later:
+        if self._held or self._later or not self._channel.reads:
             self._shared.loop.call_soon(self._go_on)
 
     # --- what comes ---

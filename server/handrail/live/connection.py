@@ -37,8 +37,8 @@ Frame = tuple[int, bytes]
 
 
 class Out:
-    """A message on its way out. `offset` is its position in `epoch`, -1 where it has none. `wired` is how transports of
-    one kind have it on the wire, made by the first and then the same for all."""
+    """A message on its way out. `offset` is its position in `epoch`, -1 where it has none. As it is on the wire it is
+    made by the first transport of a kind that needs it, and is then the same for all."""
 
     __slots__ = ("data", "epoch", "framed", "lined", "offset")
 
@@ -156,8 +156,8 @@ class Connection:
             self._ack = event
             self._flush_soon()
 
-    def offer(self, epoch: str, messages: Iterable[Out], head: int) -> None:
-        """A commit happened in this process and the user's messages now reach up to `head`."""
+    def offer(self, epoch: str, messages: Iterable[Out], head: int) -> bool:
+        """A commit happened here and the user's messages now reach up to `head`: whether it cannot follow them."""
         if not self.greeted or self.stale or self.lost:
             self.stale = self.stale or self.cursor < head
         elif epoch != self.epoch:
@@ -165,6 +165,7 @@ class Connection:
         else:
             self._follow(messages)
             self.stale = self.cursor < head
+        return self.stale or self.lost
 
     def take(self, frames: list[Frame], head: int) -> None:
         """What the store has after the cursor; `head` is how far it must reach, as known before it was asked. A frame
@@ -176,11 +177,16 @@ class Connection:
             self._follow(Out(data, offset, self.epoch) for offset, data in wanted)
 
     def _follow(self, messages: Iterable[Out]) -> None:
+        pending = self._pending
         for out in messages:
-            if out.offset == self.cursor + 1 and self.has_room:
+            if out.offset == self.cursor + 1 and self._bytes < MAX_BYTES and len(pending) < MAX_PENDING:
                 self.cursor = out.offset
-                if out.data:
-                    self._put(out)
+                if out.data and self._closing is None:
+                    pending.append(out)
+                    self._bytes += len(out.data)
+        if pending and not self._due:
+            self._due = True
+            self._watcher.flush_soon(self)
 
     @property
     def transport(self) -> str:
@@ -233,7 +239,7 @@ class Connection:
         if self._blocked and self._closing is None:
             return
         batch = self._pending
-        if (acknowledged := self._take_ack()) is not None:
+        if self._ack is not None and (acknowledged := self._take_ack()) is not None:
             batch.append(acknowledged)
         if batch:
             self._pending, self._bytes = [], 0

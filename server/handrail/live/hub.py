@@ -115,9 +115,11 @@ class Hub:
             return
         epoch, head = audience.epoch, audience.head = commit.state.epoch, commit.state.offset
         messages = [Out(data, offset, epoch) for offset, data in commit.frames]
+        late = False
         for connection in audience.connections:
-            connection.offer(epoch, messages, head)
-        self._catch_up(commit.user, audience)
+            late |= connection.offer(epoch, messages, head)
+        if late:
+            self._catch_up(commit.user, audience)
 
     def greeted(self, connection: Connection) -> None:
         """A connection was greeted: bring it what happened meanwhile."""

@@ -115,7 +115,10 @@ class Lines:
 
     def write(self, batch: list[Out]) -> None:
         assert self._stream is not None
-        self._stream.write(b"".join([out.lined or _line(out) for out in batch]))
+        if len(batch) == 1:
+            self._stream.write(batch[0].lined or _line(batch[0]))
+        else:
+            self._stream.write(b"".join([out.lined or _line(out) for out in batch]))
 
     def close(self, code: int, reason: str, reconnect_ms: int) -> None:
         assert self._stream is not None

@@ -83,7 +83,10 @@ class Socket:
 
     def write(self, batch: list[Out]) -> None:
         assert self._socket is not None
-        self._socket.write(b"".join([out.framed or _frame(out) for out in batch]))
+        if len(batch) == 1:
+            self._socket.write(batch[0].framed or _frame(batch[0]))
+        else:
+            self._socket.write(b"".join([out.framed or _frame(out) for out in batch]))
 
     def close(self, code: int, reason: str, reconnect_ms: int) -> None:
         assert self._socket is not None

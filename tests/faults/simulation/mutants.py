@@ -130,7 +130,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "resumed-past-the-trim": (
         Patch(ARRIVAL, "return bool(found) and found[0][0] == after + 1", "return bool(found)"),
         Patch(CONNECTION, "if wanted[0][0] != self.cursor + 1 if wanted else self.cursor < head:", "if False:"),
-        Patch(CONNECTION, "if out.offset == self.cursor + 1 and self.has_room:", "if self.has_room:"),
+        Patch(CONNECTION, "if out.offset == self.cursor + 1 and self._bytes", "if self._bytes"),
     ),
     "resumed-one-too-far": (
         Patch(
