@@ -29,6 +29,7 @@ RANK |= {
     "counts": 0,
     "histogram": 0,
     "lag": 1,
+    "eventlog": 1,
     "logs": 1,
     "suspects": 1,
     "tally": 1,

@@ -29,8 +29,9 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from handrail import eventlog
 from handrail.core import engine, frames
-from handrail.core.effects import Call, Considered, Decision, Effect, Push
+from handrail.core.effects import Call, Considered, Effect, Push
 from handrail.core.events import Absorb, Activity, Alarm, Event, Known, Merged
 from handrail.core.inputs import BadInput
 from handrail.core.merge import heir_of, is_heritable
@@ -437,7 +438,11 @@ class Runner:
             jobs=tuple([_job(user, effect, now) for effect in effects if isinstance(effect, Call)]),
             seen=_new_ids(turn, [event for event, _ in applied]),
             log=tuple(
-                [_line(user, event, outcome, turn.now) for event, outcome in applied if _worth_logging(event, outcome)]
+                [
+                    eventlog.write(user, event, outcome, turn.now)
+                    for event, outcome in applied
+                    if _worth_logging(event, outcome)
+                ]
             ),
             node=self.node,
             now=now,
@@ -511,23 +516,6 @@ def _new_ids(turn: _Turn, applied: list[Event]) -> tuple[tuple[str, int], ...]:
 
 def _job(user: str, call: Call, now: int) -> Job:
     return Job(id=call.id, user=user, webhook=call.webhook, body=_encode(call.body), created=now, due=call.at)
-
-
-def _line(user: str, event: Event, outcome: Outcome, now: int) -> bytes:
-    line: dict[str, Any] = {
-        "at": event.at,
-        "now": now,
-        "user": user,
-        "event": msgspec.structs.replace(event, parcel=None) if isinstance(event, Absorb) else event,
-        "decisions": [effect for effect in outcome.effects if isinstance(effect, Decision)],
-        "trace": outcome.trace,
-    }
-    pushed = [effect.frame for effect in outcome.effects if isinstance(effect, Push)]
-    if prompts := {frame.id: frame.message for frame in pushed if isinstance(frame, frames.Prompt)}:
-        line["prompts"] = prompts  # by which what the user does with them can be told
-    if outcome.more:
-        line["more"] = True
-    return _encode(line)
 
 
 def corrupt_state() -> BadInput:
