@@ -21,8 +21,9 @@ from handrail.core.program import Program
 from handrail.core.replay import Entry, Lived, replay
 from handrail.core.summary import Count, Shift, Summary, compare, merge_shifts, quantile
 from handrail.recordings import read_line
-from handrail.runner import Committed, Runner
+from handrail.runner import Runner
 from handrail.store.memory import MemoryStore
+from handrail.turns import Committed
 
 IDLE = """
 trigger: stuck

@@ -26,7 +26,7 @@ from handrail.live.reception import Reception
 from handrail.live.refusals import Headers, refuse_stream
 from handrail.live.visit import Visit
 from handrail.live.websocket import Receive, Send, read_header
-from handrail.runner import corrupt_state
+from handrail.quarantine import corrupt_state
 from handrail.store.protocol import CorruptState
 
 MAX_QUERY = 16 * 1024

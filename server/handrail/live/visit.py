@@ -47,9 +47,11 @@ from handrail.live.pace import Pace
 from handrail.live.presence import departure
 from handrail.live.reception import FINAL, RECONNECT_MS, Headers, Reception, dismiss, name_connection
 from handrail.profiles import known_visitor
-from handrail.runner import Outcome, TooManyConflicts, corrupt_state
+from handrail.quarantine import corrupt_state
+from handrail.runner import TooManyConflicts
 from handrail.store.protocol import CorruptState, StoreDown
 from handrail.surroundings import read_headers
+from handrail.turns import Outcome
 
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 AGAIN = (0.5, 1.5)  # seconds, by chance between these, after which what the store did not take is submitted again
