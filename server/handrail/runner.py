@@ -1,4 +1,4 @@
-"""The runner: takes each user's turn, decides with the core, and makes the decision durable.
+"""The runner: takes each user's turns (`turns`) as events come (`queues`), and makes what is decided durable.
 
 A user's events are stepped one after another. While a write is under way, what arrives joins the next batch, and a
 batch is one commit. Nothing is told to anybody before the store has it: first the commit, then those who listen for
