@@ -111,7 +111,8 @@ class _Found:
     rate: list[float] = field(default_factory=list)
     server: list[float] = field(default_factory=list)  # µs an event
     store: list[float] = field(default_factory=list)
-    load: list[float] = field(default_factory=list)  # share of a core
+    share: list[float] = field(default_factory=list)  # of a core that store and load used, in %
+    load: list[float] = field(default_factory=list)  # and the load alone
     p50: list[float] = field(default_factory=list)  # ms
     p99: list[float] = field(default_factory=list)
 
@@ -122,6 +123,7 @@ class _Found:
             row("store µs an event", self.store, "µs", places=1, of=name),
             row("p50 at half load", self.p50, "ms", places=1, of=name),
             row("p99 at half load", self.p99, "ms", places=1, of=name),
+            row("store's and load's core", self.share, "%", places=0, of=name),
             row("load's share of a core", self.load, "%", places=0, of=name),
         ]
 
@@ -152,8 +154,9 @@ def _measure(place: Ground, server: Server, crowd: Crowd, seconds: float, found:
     found.rate.append(events / taken)
     found.server.append(spent.server / answered * 1e6)
     found.store.append(spent.store / answered * 1e6)
+    found.share.append((spent.store + spent.load) / taken * 100)
     found.load.append(spent.load / taken * 100)
-    latencies = [each * 1_000 for each in crowd.pace(found.rate[0] / 2, seconds)]
+    latencies = [each * 1_000 for each in crowd.pace(found.rate[-1] / 2, seconds)]
     found.p50.append(quantile(latencies, 0.5))
     found.p99.append(quantile(latencies, 0.99))
 

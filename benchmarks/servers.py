@@ -19,6 +19,7 @@ from redis import Redis
 from benchmarks import machine
 from benchmarks.figures import MeasurementFault
 from handrail.store import Embedded, launch
+from handrail.store.embedded import LEASH
 
 STOP_WITHIN = 15.0  # seconds
 _numbers = count(1)  # of the logs in a measurement's folder
@@ -73,12 +74,14 @@ def serving_folder(place: Ground, folder: Path, settings: Mapping[str, str] | No
 
 @contextmanager
 def running(place: Ground, command: Sequence[str], settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server as a process of its own on the servers' core, stopped at the end; a fault comes with its log's end."""
+    """A server as a process of its own on the servers' core, stopped at the end; a fault comes with its log's end.
+
+    The first word of the command is a path. Should we be killed, the kernel ends the server."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
     pinned, log = machine.cores(), place.folder / f"{next(_numbers)}.log"
     with log.open("wb") as lines, machine.staying_on(pinned and pinned[0]):
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *command],
             cwd=place.folder,
             env={**own, **settings},
             stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -18,7 +18,9 @@ NOBODY = "0" * 16
 OWN = os.environ["PORT"]  # others use the store, too
 State = dict[str, Any]
 
-redis = Redis.from_url(os.environ["STORE"], decode_responses=True, protocol=3)
+# The pool whose connections are waited for: the usual one refuses the hundred and first.
+pool = BlockingConnectionPool.from_url(os.environ["STORE"], max_connections=100, decode_responses=True, protocol=3)
+redis = Redis(connection_pool=pool)
 commit = redis.register_script((Path(__file__).parent / "commit.lua").read_text())
 
 

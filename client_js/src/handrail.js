@@ -86,10 +86,11 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
       const before = state;
       const reduced = reduce(state, received);
       state = reduced.state;
-      if (state.epoch !== before.epoch && before.epoch) {
-        queue.recall(Date.now(), state.connection === before.connection); // the server may have lost the latest of it
-      }
-      if (received.type === 'welcome') welcomed();
+      const goesOn = state.connection === before.connection && !connection.onStream;
+      const lossy = state.epoch !== before.epoch && before.epoch; // the server may have lost the latest of it
+      const mixed = lossy && !queue.recall(Date.now(), goesOn);
+      if (mixed) connection.redial();
+      else if (received.type === 'welcome') welcomed(goesOn);
       else if (received.type === 'ack') queue.acknowledge(received.up_to, Date.now(), connection.onStream);
       else if (received.type === 'error') refused(received);
       if (received.type === 'welcome' || received.type === 'renewed') renewLater(received.token_expires_in);
@@ -113,8 +114,9 @@ export function connect({ url = new URL('..', import.meta.url).href, user, token
       }
     }
 
-    function welcomed() {
-      for (const message of queue.unacknowledged(Date.now())) connection.send(message);
+    /** @param {boolean} goesOn */
+    function welcomed(goesOn) {
+      for (const message of queue.unacknowledged(Date.now(), goesOn)) connection.send(message);
       if (connection.onStream && document.hidden) connection.send({ type: 'activity', ...activity.presence() });
       resolve(handrail);
       listeners.open();

@@ -34,6 +34,7 @@ export class Queue {
   #acknowledged = [];
   #most;
   #over = '';
+  #doubled = -Infinity; // when something last left a second time over one connection
 
   constructor(most = MOST) {
     this.#most = most;
@@ -81,15 +82,18 @@ export class Queue {
   }
 
   /**
-   * The server may have lost what it acknowledged lately: that is to be sent again. On a connection over which other
-   * messages have left already it goes behind them, since an ack of theirs is then none of it.
+   * The server may have lost what it acknowledged lately: that is to be sent again. On a connection that goes on it goes
+   * behind what has left already, since an ack of that is then none of it. Where something has left twice, it would not be
+   * clear which of the two an ack means: then it has to be another connection, and the answer is false.
    * @param {number} now
-   * @param {boolean} behind
+   * @param {boolean} goesOn
    */
-  recall(now, behind) {
+  recall(now, goesOn) {
     this.#forget(now);
+    const behind = goesOn && now - this.#doubled >= KEPT_MS;
     const recalled = this.#acknowledged.splice(0);
     this.#entries = behind ? [...this.#entries, ...recalled] : [...recalled, ...this.#entries];
+    return behind || !goesOn;
   }
 
   /** @param {number} now */
@@ -108,11 +112,15 @@ export class Queue {
   }
 
   /**
-   * What to send over a new connection, oldest first. An event that has waited carries the time it was made.
+   * What to send after a welcome, oldest first, over a new connection or one that `goesOn`. An event that has waited
+   * carries the time it was made.
    * @param {number} now
+   * @param {boolean} goesOn
    * @returns {Kept[]}
    */
-  unacknowledged(now) {
+  unacknowledged(now, goesOn = false) {
+    if (!goesOn) this.#doubled = -Infinity;
+    else if (this.#entries.length > 0) this.#doubled = now;
     for (const entry of this.#entries) entry.held = false;
     return this.#entries.map((entry) => dated(entry, now));
   }

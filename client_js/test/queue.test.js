@@ -111,6 +111,21 @@ test('on a connection in use it goes behind what has left, whose acks are none o
   assert.deepEqual(ids(queue, 1_000), ['a']);
 });
 
+test('where something left twice over a connection, what it lost goes over another one', () => {
+  const queue = new Queue();
+  for (const id of ['a', 'b', 'c']) queue.add(event(id), 0);
+  queue.acknowledge('b', 0);
+  assert.equal(queue.recall(1_000, true), true);
+  assert.deepEqual(queue.unacknowledged(1_000, true).map(({ id }) => id), ['c', 'a', 'b']);
+  queue.acknowledge('b', 1_500);
+  assert.equal(queue.recall(2_000, true), false, 'an ack of c, a or b may mean what left first');
+  assert.deepEqual(queue.unacknowledged(3_000).map(({ id }) => id), ['c', 'a', 'b']);
+  queue.acknowledge('b', 3_000);
+  assert.equal(queue.recall(3_500, true), true, 'over the other one each has left once');
+  queue.unacknowledged(3_500, true);
+  assert.equal(queue.recall(63_500, true), true, 'by then every ack has come');
+});
+
 test('of what was acknowledged so many are kept as may wait', () => {
   const queue = new Queue(2);
   for (const id of ['a', 'b', 'c']) {

@@ -84,14 +84,16 @@ class Line:
         self._turn = asyncio.Lock()  # one gathering at a time
         self._gathered: asyncio.Future[Figures] | None = None
         self._released = asyncio.Event()
+        self._stepped_back = False
 
     async def open(self) -> None:
         self._reader, self._writer = await asyncio.open_unix_connection(sock=self._end, limit=LONGEST)
 
     async def run(self) -> None:
         """Do what the parent asks. When it is gone, this process is to end, too."""
-        while line := await self._reader.readline():
-            self._heed(read_parent(line))
+        with suppress(ConnectionError):
+            while line := await self._reader.readline():
+                self._heed(read_parent(line))
         signal.raise_signal(signal.SIGTERM)
         await asyncio.Event().wait()
 
@@ -103,6 +105,7 @@ class Line:
         self._say(Leaving())
         with suppress(TimeoutError):
             await asyncio.wait_for(self._released.wait(), RELEASE_WITHIN)
+        if self._stepped_back:
             await asyncio.sleep(LAST_IN)
 
     async def gather(self) -> Figures:
@@ -126,6 +129,7 @@ class Line:
                 self._say(Report(self.report()))
             case StepBack():
                 self.step_back()
+                self._stepped_back = True
                 self._released.set()
             case Stay():
                 self._released.set()

@@ -104,9 +104,13 @@ class _Turn(Struct):
     commit: Commit | None = None
 
     @property
-    def is_usual(self) -> bool:
-        """Every event was applied."""
-        return not any(result.duplicate or result.set_aside for result in self.results)
+    def repeats(self) -> bool:
+        """Whether an event of it was applied before."""
+        return any(result.duplicate for result in self.results)
+
+    @property
+    def sets_aside(self) -> bool:
+        return any(result.set_aside for result in self.results)
 
 
 class _Waiting(NamedTuple):
@@ -243,8 +247,10 @@ class Runner:
         try:
             if state is not None and state.lineage == self.store.lineage(user):
                 turn = self._decide(state, [entry.event for entry in batch], more=bool(self._waiting[user]))
-            if turn is None or not turn.is_usual:
+            if turn is None or turn.repeats:
                 self.look_after(self._take_turns(user, batch, None))
+            elif turn.sets_aside:
+                self.look_after(self._take_turns(user, batch, turn))
             elif not _changed(turn, batch):
                 self._conclude(turn, batch)
                 self._end_turn(user)
@@ -305,11 +311,11 @@ class Runner:
 
     async def _settle(self, user: str, batch: list[_Waiting], turn: _Turn | None) -> None:
         """Decide, write, tell: the same commit again while the store is away, decided anew after a conflict. A `turn`
-        that is given was sent already, and not answered."""
+        that is given is decided; its commit, if it has one, was sent and not answered."""
         loop = asyncio.get_running_loop()
         deadline = min(entry.since for entry in batch) + DEADLINE
         conflicts = failures = 0
-        doubtful = turn is not None
+        doubtful = turn is not None and turn.commit is not None
         while True:
             try:
                 async with asyncio.timeout_at(deadline if doubtful else None):
@@ -339,7 +345,7 @@ class Runner:
         events = [entry.event for entry in batch]
         recalled = self.recall(user)
         turn = self._decide(self._renew(recalled or await self.read(user)), events, more=bool(self._waiting[user]))
-        if recalled is None or not any(result.duplicate for result in turn.results):
+        if recalled is None or not turn.repeats:
             return turn
         # Memory alone says that an event was applied, and no commit would tell that the store has lost it since.
         return self._decide(self._renew(await self.read(user)), events, more=bool(self._waiting[user]))
@@ -379,7 +385,7 @@ class Runner:
 
     async def _write(self, user: str, turn: _Turn, batch: list[_Waiting], *, doubtful: bool) -> bool:
         """True when the store has the turn. `doubtful`: an earlier try may have been written without our knowing."""
-        repeated = self.store.confirms and any(result.duplicate for result in turn.results)
+        repeated = self.store.confirms and turn.repeats
         if not repeated and not _changed(turn, batch):
             if doubtful:
                 self._tell(Committed(user, turn.state, (), engine.alarm(turn.program, turn.state)))
@@ -464,6 +470,8 @@ class Runner:
 def _last_new(events: list[Event], seen: Mapping[str, int]) -> Event | None:
     """The last that is no duplicate. Events that come together may have happened long ago: what would have fallen due
     between them must not, where the next one prevented it. So only after the last of them time passes up to now."""
+    if len(events) == 1:
+        return None if events[0].id and events[0].id in seen else events[0]
     new: dict[str | int, Event] = {}
     for place, event in enumerate(events):
         if not event.id or event.id not in seen:

@@ -65,7 +65,9 @@ def serve_child(settings: Settings, environ: Mapping[str, str], *, parent: int, 
     """Serve as one of several processes, which does not outlive its parent: `line` and `listening` are numbers of open
     files. Raises OperatorError."""
     _log_to_stderr(settings.log_level)
-    _leave_on_signals()
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # when all is settled, it ends by the signal that it was told to end by
     _die_with_parent(parent)
     with _operator_faults():
         try:

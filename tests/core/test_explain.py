@@ -48,9 +48,9 @@ SIMPLE = HELP.replace(" && has(event.name)", "")
 
 
 def told(play: Play, trigger: str = "help") -> Explanation:
-    before = msgspec.msgpack.encode(play.state)
+    before = msgspec.msgpack.encode(play.state, enc_hook=dict)
     explanation = explain(play.program, play.state, play.program.triggers[trigger], play.now)
-    assert msgspec.msgpack.encode(play.state) == before, "looking changes nothing"
+    assert msgspec.msgpack.encode(play.state, enc_hook=dict) == before, "looking changes nothing"
     return explanation
 
 

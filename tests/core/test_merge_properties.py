@@ -130,9 +130,9 @@ class World:
     def take(self, who: str, event: ev.Event) -> Step:
         who = heir_of(self.states[who], event) or who
         before = self.states[who]
-        frozen = msgspec.msgpack.encode(before)
+        frozen = msgspec.msgpack.encode(before, enc_hook=dict)
         done = step(program(), before, event, self.now)
-        assert msgspec.msgpack.encode(before) == frozen, "a step changed the state it was given"
+        assert msgspec.msgpack.encode(before, enc_hook=dict) == frozen, "a step changed the state it was given"
         self.states[who] = load_state(dump_state(done.state), dict(done.state.seen))
         self.states[who].version += done.state is not before
         pushed = [effect.frame.offset for effect in done.effects if isinstance(effect, Push)]

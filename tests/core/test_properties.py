@@ -277,9 +277,9 @@ class Line:
         self.now = until
 
     def take(self, event: ev.Event) -> Step:
-        before = msgspec.msgpack.encode(self.state)
+        before = msgspec.msgpack.encode(self.state, enc_hook=dict)
         done = step(program(), self.state, event, self.now)
-        assert msgspec.msgpack.encode(self.state) == before, "the state given is not touched"
+        assert msgspec.msgpack.encode(self.state, enc_hook=dict) == before, "the state given is not touched"
         assert step(program(), self.state, event, self.now) == done, "the same again"
         self.check(done)
         self.steps.append((self.now, done))

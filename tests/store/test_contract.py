@@ -11,6 +11,7 @@ from turns import DAY, NOW, job, turn
 from handrail.core.frames import Block, Prompt
 from handrail.core.state import SEEN_MAX, Connection, OnScreen, Session, State, Tally, Wait
 from handrail.store import Bell, Commit, MemoryStore, RedisStore, Store
+from handrail.store.heads import mark_of
 from handrail.store.keys import bucket_of
 
 OP = "1" * 16
@@ -73,6 +74,21 @@ async def test_a_state_comes_back_as_it_went_in(any_store: Store) -> None:
     assert loaded.seen == {"ev-1": NOW}
     loaded.seen = {}
     assert loaded == state
+
+
+async def test_a_commit_that_was_handed_over_can_be_asked_for(any_store: Store) -> None:
+    async def hand_over(commit: Commit) -> bool:
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        any_store.write(commit, told.set_result)
+        return await told
+
+    await hand_over(first := turn(version=1, offset=1, frames=1, op=OP))
+    assert await any_store.commit(first), "written now, or found written"
+    written = await hand_over(second := turn(version=2, offset=1, base=OP, op="2" * 16))
+    assert written or isinstance(any_store, MemoryStore)
+    assert await any_store.commit(second)
+    assert not await hand_over(turn(version=2, offset=1, base=OP, op="3" * 16))
+    assert await any_store.position("ana") == (mark_of("e1"), 1)
 
 
 async def test_stores_share_no_values(any_store: Store) -> None:

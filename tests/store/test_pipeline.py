@@ -55,6 +55,30 @@ async def test_what_one_tick_asks_leaves_in_one_write(tmp_path: Path) -> None:
     assert reads == [1, 50, 50]
 
 
+async def test_who_is_told_at_once_may_drop_the_connection(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b":1\r\n:2\r\n:0\r\n-ERR no\r\n+OK\r\n:1\r\n:1\r\n")
+        await reader.read()
+
+    async with served(tmp_path / "s", talk) as pipeline:
+        told: list[bool] = []
+        for _ in range(5):
+            pipeline.call(pack(("A",)), told.append)
+        dropped: list[bool] = []
+
+        def drop(positive: bool) -> None:
+            dropped.append(positive)
+            pipeline.drop("somebody wants it so")
+
+        pipeline.call(pack(("A",)), drop)
+        pipeline.call(pack(("A",)), dropped.append)
+        with pytest.raises(StoreDown, match="wants it so"):
+            await pipeline.send("A")
+    assert told == [True, True, False, False, False]
+    assert dropped == [True, False]
+
+
 async def test_an_answer_in_pieces(tmp_path: Path) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)

@@ -17,6 +17,7 @@ from handrail.core.reentry import enter, entry_of, lacks_key, turn_away
 from handrail.core.refresh import refresh_flow, refresh_segments
 from handrail.core.scope import NOTHING, Occurrence
 from handrail.core.templates import TemplateFault
+from handrail.core.triggers.event import OnEvent
 from handrail.core.turn import Turn
 
 ROUNDS = 16  # how often what triggers set and emit may wake further triggers within one step
@@ -76,7 +77,7 @@ def consider(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
 
 
 def _act(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> None:
-    spared = any(map(reaches_user, trigger.actions)) and leave_alone(turn.state, turn.program.policy.holdout)
+    spared = trigger.reaches_user and leave_alone(turn.state, turn.program.policy.holdout)
     if spared:
         turn.note(trigger.name, "suppressed", reason="holdout", detail="the user is held out of everything")
     else:
@@ -107,7 +108,9 @@ def _wake(turn: Turn, occurrence: Occurrence) -> list[Candidate]:
             cancel_waits(turn, key, occurrence)
         for trigger, hook in program.hooks.get(key, ()):
             turn.at_work = trigger.name
-            if not (program.off and _is_off(turn, trigger.name)) and hook.wake(turn, occurrence):
+            if program.off and _is_off(turn, trigger.name):
+                continue
+            if (type(hook) is OnEvent and hook.where is None) or hook.wake(turn, occurrence):
                 woken.append((trigger, occurrence))
     turn.at_work = ""
     return woken
@@ -162,7 +165,7 @@ def _block(turn: Turn, trigger: Trigger, occurrence: Occurrence) -> Block | None
     quiet = (prompts and "prompts" in policy.quiet_for) or (mails and "email" in policy.quiet_for)
     return (
         _own(turn, trigger, occurrence)
-        or check_caps(policy, state, prompts=prompts, mails=mails, now=now)
+        or (check_caps(policy, state, prompts=prompts, mails=mails, now=now) if prompts or mails else None)
         or (check_gap(policy, state, now=now) if prompts else None)
         or (check_screen(turn, trigger) if prompts else None)
         or (check_quiet(policy, state, now=now) if quiet else None)

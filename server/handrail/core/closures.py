@@ -11,12 +11,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from sys import intern
 from typing import Any
 
 from handrail.core import values
 from handrail.core.loops import any_item, gather, one_item
+from handrail.core.operators import (
+    BINARY,
+    TEXTUAL,
+    UNARY,
+    binary,
+    choose,
+    entry_compares,
+    entry_is_text,
+    join,
+    negate,
+    text_test,
+    time_part,
+    unary,
+)
 from handrail.core.syntax import Node
-from handrail.core.values import Closure, Doubt, Missing, Source, clean, same
+from handrail.core.values import Closure, Doubt, Missing, Source, clean
 
 # Made by Handrail itself: these hold nothing that CEL cannot.
 _OWN = frozenset(
@@ -147,33 +162,6 @@ def _has(read: Closure, key: str) -> Closure:
 
 # --- calls ---
 
-_UNARY: dict[str, Callable[[Any], Any]] = {
-    "-_": values.negate,
-    "size": values.size,
-    "string": values.as_text,
-    "int": values.as_whole,
-    "double": values.as_decimal,
-    "timestamp": values.as_time,
-    "dyn": lambda value: value,
-}
-_BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "_==_": same,
-    "_!=_": values.differ,
-    **{name: values.ordering(relation) for name, relation in values.RELATIONS.items()},
-    "_+_": values.add,
-    "_-_": values.subtract,
-    "_*_": values.multiply,
-    "_/_": values.divide,
-    "_%_": values.remain,
-    "_[_]": values.entry,
-    "@in": values.contains,
-}
-_TEXTUAL: dict[str, Callable[[str, str], bool]] = {
-    "startsWith": str.startswith,
-    "endsWith": str.endswith,
-    "contains": str.__contains__,
-}
-
 
 def _call(name: str, parts: tuple[Node, ...], item: str) -> Closure:
     literal = _LITERALS.get(name) if parts and isinstance(parts[0].value, str) else None
@@ -182,22 +170,36 @@ def _call(name: str, parts: tuple[Node, ...], item: str) -> Closure:
     if name == "matches" and len(parts) == 2:
         return _textual(*_plain_pattern(parts[1]), _build(parts[0], item))
     if name in ("_&&_", "_||_"):
-        return _join([_build(part, item) for part in _operands(name, parts)], name == "_||_")
+        return join([_build(part, item) for part in _operands(name, parts)], name == "_||_")
     closures = [_build(part, item) for part in parts]
     match name, closures:
         case "!_", [operand]:
-            return _not(operand)
+            return negate(operand)
         case "_?_:_", [condition, then, otherwise]:
-            return _choose(condition, then, otherwise)
-        case _, [operand] if name in _UNARY:
-            return _unary(_UNARY[name], operand)
-        case _, [left, right] if name in _BINARY:
-            return _binary(name, left, right, parts)
-        case _, [left, right] if name in _TEXTUAL:
-            return _text_test(_TEXTUAL[name], left, right)
+            return choose(condition, then, otherwise)
+        case _, [operand] if name in UNARY:
+            return unary(UNARY[name], operand)
+        case _, [left, right] if name in BINARY:
+            return _at_once(binary(name, left, right, parts), name, parts, item)
+        case _, [left, right] if name in TEXTUAL:
+            return text_test(TEXTUAL[name], left, right)
         case _, [operand, *zone] if name in values.PARTS and len(zone) < 2:
-            return _part(name, operand, *zone)
+            return time_part(name, operand, *zone)
     raise _Unsupported
+
+
+def _at_once(closure: Closure, name: str, parts: tuple[Node, ...], item: str) -> Closure:
+    """The same without a call for each part of it, where an entry of a variable is compared with constant text or a
+    constant whole number, as in most conditions of all, and the entry is of that kind."""
+    entry, constant = parts
+    if constant.kind != "constant" or not (_is_entry(entry) and _is_variable(entry.parts[0], item)):
+        return closure
+    key = entry.name if entry.kind == "select" else str(entry.parts[1].value)
+    if type(constant.value) is str and name in ("_==_", "_!=_"):
+        return entry_is_text(closure, intern(entry.parts[0].name), key, constant.value, name == "_==_")
+    if type(constant.value) is int and name in values.RELATIONS:
+        return entry_compares(closure, intern(entry.parts[0].name), key, values.RELATIONS[name], constant.value)
+    return closure
 
 
 def _operands(name: str, parts: tuple[Node, ...]) -> list[Node]:
@@ -205,120 +207,8 @@ def _operands(name: str, parts: tuple[Node, ...]) -> list[Node]:
     return [each for part in parts for each in (_operands(name, part.parts) if part.name == name else [part])]
 
 
-def _join(parts: list[Closure], decisive: bool) -> Closure:
-    """`&&`, which a false part decides, or `||`, which a true one does, whatever the others are."""
-    passing = not decisive
-
-    def join(scope: Source, at: Any) -> bool:
-        fault: Doubt | None = None
-        odd = False
-        for part in parts:
-            try:
-                value: object = part(scope, at)
-            except Doubt as raised:
-                fault = fault or raised
-                continue
-            if value is passing:
-                continue
-            if value is decisive:
-                return decisive
-            odd = True
-        if odd:
-            raise Doubt
-        if fault is not None:
-            raise fault
-        return passing
-
-    return join
-
-
-def _not(operand: Closure) -> Closure:
-    def negated(scope: Source, at: Any) -> bool:
-        value = operand(scope, at)
-        if type(value) is bool:
-            return value is False
-        raise Doubt
-
-    return negated
-
-
-def _choose(condition: Closure, then: Closure, otherwise: Closure) -> Closure:
-    def choose(scope: Source, at: Any) -> Any:
-        holds = condition(scope, at)
-        if type(holds) is bool:
-            return then(scope, at) if holds else otherwise(scope, at)
-        raise Doubt
-
-    return choose
-
-
-def _unary(function: Callable[[Any], Any], operand: Closure) -> Closure:
-    return lambda scope, at: function(operand(scope, at))
-
-
-def _binary(name: str, left: Closure, right: Closure, parts: tuple[Node, ...]) -> Closure:
-    """An operator; what most conditions ask, about constant text, is done at once."""
-    first, second = parts[0].value, parts[1].value
-    if isinstance(second, str) and name in ("_==_", "_!=_"):
-        return _is_text(left, second, name == "_==_")
-    if name == "@in" and isinstance(first, str) and parts[1].name == "user.segments":
-        return lambda scope, at: first in right(scope, at)
-    if name == "@in" and parts[1].kind == "list" and all(isinstance(each.value, str) for each in parts[1].parts):
-        return _is_one_of(left, frozenset(str(each.value) for each in parts[1].parts))
-    function = _BINARY[name]
-    if name in values.RELATIONS and type(second) is int and parts[1].kind == "constant":
-        return _compares(left, values.RELATIONS[name], second, function)
-    if parts[1].kind == "constant":
-        return lambda scope, at: function(left(scope, at), second)
-    return lambda scope, at: function(left(scope, at), right(scope, at))
-
-
-def _is_text(operand: Closure, text: str, wanted: bool) -> Closure:
-    def is_text(scope: Source, at: Any) -> bool:
-        value = operand(scope, at)
-        return (type(value) is str and value == text) is wanted
-
-    return is_text
-
-
-def _compares(
-    operand: Closure, relation: Callable[[Any, Any], bool], number: int, function: Callable[[Any, Any], Any]
-) -> Closure:
-    """Against a whole number, mostly of one."""
-
-    def compares(scope: Source, at: Any) -> Any:
-        value = operand(scope, at)
-        return relation(value, number) if type(value) is int else function(value, number)
-
-    return compares
-
-
-def _is_one_of(operand: Closure, texts: frozenset[str]) -> Closure:
-    def is_one_of(scope: Source, at: Any) -> bool:
-        value = operand(scope, at)
-        return type(value) is str and value in texts
-
-    return is_one_of
-
-
-def _text_test(test: Callable[[str, str], bool], left: Closure, right: Closure) -> Closure:
-    def text_test(scope: Source, at: Any) -> bool:
-        text, wanted = left(scope, at), right(scope, at)
-        if type(text) is str and type(wanted) is str:
-            return test(text, wanted)
-        raise Doubt
-
-    return text_test
-
-
 def _textual(test: Callable[[str, str], bool], wanted: str, operand: Closure) -> Closure:
-    return _text_test(test, operand, _constant(wanted))
-
-
-def _part(name: str, operand: Closure, zone: Closure | None = None) -> Closure:
-    if zone is None:
-        return lambda scope, at: values.part(name, operand(scope, at))
-    return lambda scope, at: values.part(name, operand(scope, at), zone(scope, at))
+    return text_test(test, operand, _constant(wanted))
 
 
 # --- literals that are calls ---

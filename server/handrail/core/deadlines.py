@@ -20,7 +20,7 @@ EXPIRY, SESSION, FALL, CLOCK, WAIT, IDLE, DWELL, AWAY, FEWER = range(9)
 def deadlines(program: Program, state: State, *, until: int | None = None) -> list[tuple[int, int]]:
     """(due, kind) of everything pending, in no order; of what is due later than `until` not all."""
     found = _at_hand(program, state)
-    change = next_change(program, state, until=until)
+    change = next_change(program, state, until=until) if program.ticking else None
     if change is not None:
         found.append((change, CLOCK))
     return found
@@ -33,8 +33,9 @@ def _at_hand(program: Program, state: State) -> list[tuple[int, int]]:
         found.append((state.prompt.expires, EXPIRY))
     if state.session is not None and not state.session.ended:
         found.append((session_end(program, state), SESSION))
-        spans = [next_span(spans, done) for _, spans, done in stillness(program, state)]
-        found += [(state.last_activity + span, IDLE) for span in spans if span is not None]
+        if program.idle and state.connections:
+            spans = [next_span(spans, done) for _, spans, done in stillness(program, state)]
+            found += [(state.last_activity + span, IDLE) for span in spans if span is not None]
     if state.stay is not None and state.stay.step in program.dwell:
         span = next_span(program.dwell[state.stay.step], state.stay.done)
         due = None if span is None else reaches(program.policy, state, span)
@@ -86,5 +87,7 @@ def alarm(program: Program, state: State) -> int | None:
         return state.merger.due or None
     pending = _at_hand(program, state)
     due = min(pending)[0] if pending else None
-    change = next_change(program, state, until=due)  # found by looking ahead, and no further than it matters
+    change = (
+        next_change(program, state, until=due) if program.ticking else None
+    )  # found by looking ahead, and no further than it matters
     return due if change is None else change if due is None else min(due, change)

@@ -66,7 +66,7 @@ def check_screen(turn: Turn, trigger: Trigger) -> Block | None:
 def offer_screen(turn: Turn) -> None:
     """What waited for the screen is due once it may have it."""
     waits = turn.state.waits
-    if waits and any(_may_show(turn, wait) for wait in waits):
+    if any(_may_show(turn, wait) for wait in waits):
         freed = (replace(each, hook=AFRESH, due=turn.now) if _may_show(turn, each) else each for each in waits)
         turn.state.waits = tuple(sorted(freed, key=lambda each: each.due))
 

@@ -24,7 +24,8 @@ SNOOZED_FOR = 86_400_000  # how long a snoozed message waits for the screen; mil
 def elapse(turn: Turn, *, until: int) -> None:
     """Work off everything due by `until`, instant by instant, earliest first."""
     for _ in range(INSTANTS):
-        offer_screen(turn)
+        if turn.state.waits:
+            offer_screen(turn)
         pending = deadlines(turn.program, turn.state, until=until)
         instant = min(pending)[0] if pending else until + 1
         if instant > until:

@@ -167,8 +167,10 @@ def _track(turn: Turn, event: ev.Track) -> None:
     if event.name != "prompt_shown":
         touch(turn, event.at)
     count_event(turn)
-    _learn(turn, event.context, event.at)
-    _follow_steps(turn, event)
+    if event.context:
+        _learn(turn, event.context, event.at)
+    if event.name.startswith("step_"):
+        _follow_steps(turn, event)
     if event.name in ev.PROMPT_EVENTS:
         handle(turn, event)
     answered = take_answers(turn, event) if event.name == ev.SURVEY_ANSWERED else ""
@@ -202,8 +204,6 @@ def _number(state: State, at: int) -> int:
 def _learn(turn: Turn, context: dict[str, Any], at: int) -> None:
     """Locale and time zone, where the profile does not say and the event's context does; place and device, if no newer
     event told of them."""
-    if not context:
-        return
     turn.locate(context.get("location"), context.get("device"), at)
     told = {key: context[key] for key in ("locale", "timezone") if isinstance(context.get(key), str)}
     turn.set_traits({key: value for key, value in told.items() if key not in turn.state.traits})
@@ -211,8 +211,6 @@ def _learn(turn: Turn, context: dict[str, Any], at: int) -> None:
 
 def _follow_steps(turn: Turn, event: ev.Track) -> None:
     """`step_viewed`, `step_completed`, `step_skipped`; what is done is not undone by a later view or skip."""
-    if not event.name.startswith("step_"):
-        return
     step_id, status = event.properties.get("step"), event.name.removeprefix("step_")
     if status not in ("viewed", "completed", "skipped") or not isinstance(step_id, str):
         return

@@ -22,8 +22,9 @@ _SHARE = re.compile(r"(100|[0-9]{1,2})(?:\.([0-9]{1,2}))?%")
 
 def leave_alone(state: State, share: int) -> bool:
     """Whether the user belongs to the share; from now on it is decided by the id they have now."""
-    if share and not state.unit:
-        state.unit = state.user
+    if not share:
+        return False
+    state.unit = state.unit or state.user
     return held_out(state.unit, share)
 
 

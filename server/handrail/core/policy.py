@@ -126,6 +126,8 @@ def check_limits(limits: tuple[Limit, ...], times: tuple[int, ...], state: State
 
     Until none of them is broken any more; if the end of one is not known, neither is that of all.
     """
+    if not limits:
+        return None
     broken = [
         limit for limit in limits if len(times) - bisect_right(times, _window_start(limit, state, now)) >= limit.count
     ]

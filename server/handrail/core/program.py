@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from handrail.core.actions import Action, CallWebhook, ShowPrompt, WithdrawPrompt
+from handrail.core.actions import Action, ShowPrompt, WithdrawPrompt
 from handrail.core.counters import Counter
 from handrail.core.durations import Limit
 from handrail.core.effects import Considered
@@ -57,10 +57,9 @@ class Trigger(Struct, frozen=True):
     reentry: Reentry | None = None
     defer: int = 0  # how long cap, gap and busy may put it off; milliseconds
     unmet: Considered = Considered(trigger="", outcome="")  # what the trace says where the condition does not hold
-
-    @property
-    def prompts(self) -> bool:
-        return any(isinstance(action, ShowPrompt) for action in self.actions)
+    prompts: bool = False
+    reaches_user: bool = False  # with any of its actions
+    webhooks: tuple[str, ...] = ()  # that it calls
 
     @property
     def enters_at_once(self) -> bool:
@@ -70,7 +69,7 @@ class Trigger(Struct, frozen=True):
     @property
     def remembered(self) -> int:
         """How many of its firings the state must keep to judge limits and cooldown."""
-        return max([limit.count for limit in self.limits], default=1)
+        return max([limit.count for limit in self.limits]) if self.limits else 1
 
     @property
     def begins(self) -> list[str]:
@@ -139,8 +138,7 @@ class Program:
         return next(iter(self.flows.values()), None)
 
     def mails(self, trigger: Trigger) -> bool:
-        calls = [action.webhook for action in trigger.actions if isinstance(action, CallWebhook)]
-        return any(self.webhooks[name].channel == "email" for name in calls)
+        return bool(trigger.webhooks) and any(self.webhooks[name].channel == "email" for name in trigger.webhooks)
 
 
 def next_span(spans: Spans, done: int) -> int | None:

@@ -23,6 +23,8 @@ def refresh_segments(turn: Turn) -> None:
     become occurrences."""
     if turn.program.ticking and (turn.touched or turn.occurrences or not turn.state.judged):
         turn.state.judged = turn.now
+    if not turn.touched and "now" not in turn.program.segments_reading:
+        return
     pending = _concerned(turn)
     while pending:
         index = heappop(pending)
@@ -68,8 +70,6 @@ def _settle_persona(turn: Turn, personas: Personas) -> str:
 def _concerned(turn: Turn) -> list[int]:
     """Indexes of the segments to evaluate: those that read what was touched, and those that read the clock."""
     reading = turn.program.segments_reading
-    if not turn.touched and "now" not in reading:
-        return []
     concerned = set(reading.get("now", ()))
     for key in turn.touched:
         concerned.update(reading.get(key, ()))

@@ -49,8 +49,10 @@ class Seen(Mapping[str, int]):
 
     def add(self, name: str, at: int) -> Seen:
         """These and one more, which is not among them."""
-        if self._next != len(self._times) or name in self._places or self._first > len(self) + SPARE:
-            return Seen(dict(self)).add(name, at)
+        if self._next != len(self._times):
+            return self._branch().add(name, at)
+        if name in self._places or self._first > len(self) + SPARE:
+            return Seen(dict(self._pairs())).add(name, at)
         new = self._upto(self._first)
         new._sorted = self._sorted and (not self._next or at >= self._times[-1])
         new._next = self._next + 1
@@ -62,10 +64,21 @@ class Seen(Mapping[str, int]):
         """Without those applied by `edge`, and of the others no more than the last `most`."""
         times, first = self._times, max(self._first, self._next - most)
         if not self._sorted and min(times[first : self._next], default=edge + 1) <= edge:
-            return Seen({name: at for name, at in self.items() if at > edge}).forget(edge, most)
+            return Seen({name: at for name, at in self._pairs() if at > edge}).forget(edge, most)
         while first < self._next and times[first] <= edge:
             first += 1
         return self if first == self._first else self._upto(first)
+
+    def _pairs(self) -> Iterator[tuple[str, int]]:
+        return zip(self, self._times[self._first : self._next], strict=True)
+
+    def _branch(self) -> Seen:
+        """A copy that nobody else has gone on from."""
+        new = self._upto(self._first)
+        new._places, new._times = self._places.copy(), self._times[: self._next]
+        while len(new._places) > self._next:
+            new._places.popitem()
+        return new
 
     def _upto(self, first: int) -> Seen:
         """The same without those before the place `first`."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from handrail.core.actions import THENS, Action, PromptThen, ShowPrompt
+from handrail.core.actions import THENS, Action, CallWebhook, PromptThen, ShowPrompt, reaches_user
 from handrail.core.compiler import Compiler, Origin
 from handrail.core.durations import Duration, Limits
 from handrail.core.effects import Considered
@@ -65,13 +65,15 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
         return None
     rule = _fingerprint(compiler.document.value)
     _check_moment(shape, compiler)
+    hooks, condition = _hooks(shape.trigger, shape.when, compiler, rule), compiler.condition(shape.condition, "if")
+    actions = _actions(shape.then, compiler)
     return Trigger(
         name=shape.trigger,
         rank=(-PRIORITIES.index(shape.priority), compiler.document.path, order),
         rule=rule,
-        hooks=_hooks(shape.trigger, shape.when, compiler, rule),
-        condition=compiler.condition(shape.condition, "if"),
-        actions=_actions(shape.then, compiler),
+        hooks=hooks,
+        condition=condition,
+        actions=actions,
         limits=shape.limit,
         cooldown=shape.cooldown,
         cancels=tuple(
@@ -82,7 +84,10 @@ def compile_trigger(compiler: Compiler, order: int) -> Trigger | None:
         preempt=shape.preempt,
         reentry=compile_reentry(shape.reentry, compiler),
         defer=shape.when_blocked.defer if isinstance(shape.when_blocked, DeferShape) else 0,
-        unmet=Considered(trigger=shape.trigger, outcome="not-met", reason=shape.condition or ""),
+        unmet=Considered(trigger=shape.trigger, outcome="not-met", reason=condition.source if condition else ""),
+        prompts=any(isinstance(action, ShowPrompt) for action in actions),
+        reaches_user=any(map(reaches_user, actions)),
+        webhooks=tuple(action.webhook for action in actions if isinstance(action, CallWebhook)),
     )
 
 

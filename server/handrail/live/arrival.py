@@ -78,7 +78,7 @@ async def _begin(visit: Visit, state: State, hello: Hello) -> None:
     stored = runner.recall(visit.user)
     if stored is None or not stored.version:
         stored = await runner.current(visit.user)
-    visit.connection.stale = stored.offset > 0
+    visit.connection.stale = visit.connection.stale or stored.offset > 0
     _welcome(visit, state if state.epoch == stored.epoch else stored, hello, None)
 
 

@@ -66,23 +66,20 @@ class Waiter:
         self.left = many or 1
         self.replies: list[Any] | None = [] if many else None
 
-    def take(self, reply: Any) -> bool:
-        """Accept one reply; True when it was the last."""
+    def take(self, reply: Any) -> None:
+        """Accept one reply of those that are left."""
         self.left -= 1
         future = self.future
         if self.replies is not None:
             self.replies.append(reply)
-        if self.left:
-            return False
-        if future is None or future.done():
-            return True
+        if self.left or future is None or future.done():
+            return
         if self.replies is not None:
             self._settle_many(future, self.replies)
         elif isinstance(reply, hiredis.ReplyError):
             future.set_exception(fault(reply))
         else:
             future.set_result(reply)
-        return True
 
     @staticmethod
     def _settle_many(future: asyncio.Future[Any], replies: list[Any]) -> None:
@@ -106,10 +103,10 @@ class Listener(Waiter):
     def __init__(self, tell: Callable[[bool], None], deadline: float) -> None:
         self.tell = tell
         self.deadline = deadline
+        self.left = 1
 
-    def take(self, reply: Any) -> bool:
+    def take(self, reply: Any) -> None:
         self.tell(type(reply) is int and reply > 0)
-        return True
 
     def fail(self, reason: str, kind: type[StoreDown] = StoreDown) -> None:
         self.tell(False)
@@ -164,8 +161,11 @@ class Wire(asyncio.Protocol):
             self._hear(reply[1], reply[2]) if reply[0] == b"smessage" else self._lapse(reply[1])
         elif not self.waiting:
             self.drop("the store answered what nobody asked")
-        elif self.waiting[0].take(reply):  # confirmations of subscribing are pushes too, in their place
-            self.waiting.popleft()
+        else:  # confirmations of subscribing are pushes too, in their place
+            waiter = self.waiting[0]
+            if waiter.left == 1:  # whoever is told at once may do anything, dropping the connection included
+                self.waiting.popleft()
+            waiter.take(reply)
         if type(reply) is hiredis.ReplyError:
             self._heed(str(reply))
 

@@ -25,7 +25,7 @@ from .mutants import MUTANTS
 
 ROOT = Path(__file__).parents[3]
 LANES = 2
-SEARCH = 150_000  # steps in which a planted fault should be found
+SEARCH = 400_000  # steps in which a planted fault should be found
 ENOUGH = 500_000  # steps after which everything that may happen should have
 
 decode = msgspec.json.Decoder(dict[str, Any]).decode

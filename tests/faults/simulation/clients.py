@@ -1,7 +1,8 @@
 """A browser tab as the server meets it: the browser client's rules of resuming, reducing and sending again, in Python.
 
 It keeps what was not acknowledged and sends it after every welcome; it keeps what was acknowledged within the last
-minute and sends that again when the epoch changed.
+minute and sends that again when the epoch changed: over another connection where something has left twice over this
+one, whose acknowledgements it could not tell apart.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ decode = msgspec.json.Decoder().decode
 
 
 class Tab:
-    """`dial` gives a connection to some process, or None where there is none; `clock` gives ms since 1970."""
+    """`dial` gives a connection to some process, or None where there is none; `acknowledged` hears what it takes for
+    stored; `clock` gives ms since 1970."""
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Tab:
         random: Random,
         *,
         dial: Callable[[Tab], Pipe | None],
+        acknowledged: Callable[[Tab, list[str]], None],
         clock: Callable[[], int],
         later: Callable[..., Any],
         tally: Counter[str],
@@ -55,8 +58,9 @@ class Tab:
         self.settled: set[str] = set()  # prompts whose dismissal was acknowledged
         self.said: tuple[str, int] = ("", 0)  # the position in the last hello
         self._random = random
-        self._dial, self._clock, self._later, self._tally = dial, clock, later, tally
+        self._dial, self._told, self._clock, self._later, self._tally = dial, acknowledged, clock, later, tally
         self._sent = 0
+        self._doubled = 0  # when something last left a second time over this connection
         self._tries = 0
 
     # --- the connection ---
@@ -122,8 +126,15 @@ class Tab:
             self.slots = dict(frame["slots"])
             self.flow = frame["flow"]
         kept = self._take_back() if changed else {}
+        mixed = again and changed and self._clock() < self._doubled + KEPT
         # On a connection that goes on, acknowledgements of what it carried before may still come: these go behind.
-        self.unacknowledged = {**self.unacknowledged, **kept} if again else {**kept, **self.unacknowledged}
+        goes_on = again and not mixed
+        self.unacknowledged = {**self.unacknowledged, **kept} if goes_on else {**kept, **self.unacknowledged}
+        if mixed:
+            self._tally["page: another connection for what is to be sent again"] += 1
+            self.drop()
+            return
+        self._doubled = self._clock() if again and self.unacknowledged else self._doubled if again else 0
         for message, made in list(self.unacknowledged.values()):
             self._send(message, made)
 
@@ -138,14 +149,15 @@ class Tab:
     def _acknowledge(self, up_to: str) -> None:
         if up_to not in self.unacknowledged:
             return
-        for identity in list(self.unacknowledged):
+        ids = list(self.unacknowledged)
+        ids = ids[: ids.index(up_to) + 1]
+        self._told(self, ids)
+        for identity in ids:
             message, made = self.unacknowledged.pop(identity)
             self.acknowledged.append((self._clock(), message, made))
             self.all_acknowledged.add(identity)
             if message.get("name") in REACTIONS[:2]:
                 self.settled.add(message["properties"]["prompt"])
-            if identity == up_to:
-                return
 
     def _apply(self, frame: dict[str, Any]) -> None:
         match frame["type"]:
@@ -193,6 +205,7 @@ class Tab:
     def _repeat(self) -> None:
         """Send something a second time, as senders do that are not sure."""
         if self.live and self.unacknowledged:
+            self._doubled = self._clock()
             self._send(*list(self.unacknowledged.values())[-1])
 
     def _keep(self, message: dict[str, Any], identity: str = "") -> None:

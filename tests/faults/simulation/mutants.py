@@ -113,6 +113,13 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
             "                pass\n",
         ),
     ),
+    "acknowledged-behind-a-welcome": (
+        Patch(
+            CONNECTION,
+            "if (acknowledged := self._take_ack()) is not None:\n            self._put",
+            "if False:\n            self._put",
+        ),
+    ),
     "resumed-in-any-epoch": (
         Patch(
             ARRIVAL,

@@ -265,7 +265,7 @@ class Pipe:
 
     def stall(self, stalled: bool) -> None:
         if self.stalled and not stalled and self._untaken:
-            self._network.loop.call_soon(self._drain, context=self.process.context)
+            self._network.loop.call_soon(self._drain, context=self._network.ether.context)
         self.stalled = stalled
 
     def _drain(self) -> None:
@@ -275,7 +275,7 @@ class Pipe:
         if self._farewell:
             self._towards_page(self._end, self._farewell)
         elif self._listener is not None:
-            self._listener.resume_writing()
+            self._network.loop.call_soon(self._listener.resume_writing, context=self.process.context)
 
     # --- the server's end ---
 
@@ -301,12 +301,12 @@ class Pipe:
             self._listener.pause_writing()
 
     def shut(self, code: int, reason: str) -> None:
-        """The server says goodbye; a page that does not take it has two seconds."""
+        """The server says goodbye; a page that does not take it has two seconds, also where the server ends before."""
         if self.over:
             return
         if self._untaken:
             self._farewell = code
-            self._network.loop.call_later(LINGER, self._give_up)
+            self._network.loop.call_later(LINGER, self._give_up, context=self._network.ether.context)
         else:
             self._towards_page(self._end, code)
         self._finish(code)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from copy import copy
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from typing import Any
 
 import msgspec
@@ -81,6 +81,7 @@ class Oracle:
         self.tally = tally
         self.histories: dict[str, History] = {}
         self.ever: dict[str, set[str]] = {}  # ids applied, also those lost since
+        self.epochs: dict[str, dict[str, set[str]]] = {}  # user -> epoch, in order -> ids it had
         self.frames: dict[tuple[str, str], dict[int, bytes]] = {}  # (user, epoch) -> offset -> message, for good
         self.views: dict[tuple[str, str, int], State] = {}  # the latest state at that position
         self.delivered: set[str] = set()
@@ -257,6 +258,7 @@ class Oracle:
         ids = set(state.seen)
         history.applied |= ids
         self.ever.setdefault(user, set()).update(ids)
+        self.epochs.setdefault(user, {}).setdefault(state.epoch, set()).update(ids)
         for job in announced.commit.jobs:
             history.calls[job.id] = self.calls_ever[job.id] = job.body
         history.state, history.dump, history.blob = state, announced.dump, blob
@@ -360,6 +362,12 @@ class Oracle:
             missing -= self.ever.get(pipe.user, set())
             self.expect(not missing, "INV2", "acknowledged before the store had it", pipe.user, missing)
             pipe.acknowledged = max(pipe.acknowledged, pipe.received.index(up_to) + 1)
+
+    def acknowledged(self, tab: Tab, ids: list[str]) -> None:
+        """A page takes these for stored: they have to be in the epoch it is in, or in one after it."""
+        epochs = dropwhile(lambda each: each[0] != tab.epoch, self.epochs.get(tab.user, {}).items())
+        lost = set(ids).difference(*(applied for _, applied in epochs))
+        self.expect(not lost, "INV2", "acknowledged in an epoch that never had it", tab.name, sorted(lost)[:5])
 
     def view(self, state: State) -> tuple[dict[str, Any], dict[str, Any], Any]:
         """What a page should show: prompts by id, slots, flow."""

@@ -43,12 +43,18 @@ def running() -> Iterator[Server]:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             until = time.monotonic() + STARTED_WITHIN
-            while not path.exists() and time.monotonic() < until:
+            while not listens(path) and time.monotonic() < until:
                 time.sleep(0.005)
             yield Server(path)
         finally:
             process.terminate()
             process.wait()
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody does: the socket is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(os.fsencode(path)) == 0
 
 
 class Server:

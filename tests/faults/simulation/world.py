@@ -49,6 +49,7 @@ EPOCH = 1_800_000_000_000  # ms since 1970 at which every run begins
 CONVERGED_WITHIN = 6.5  # seconds after the last fault: positions are compared every five
 SETTLED_WITHIN = 40.0  # a dead process is noticed after ten, a webhook is tried again after five, a lease lasts nine
 PUNCTUAL = 4_000  # ms that an alarm may be late once nothing is wrong
+AWAKE, ASLEEP = 2.0, 1.0  # seconds before the end between which somebody who is quiet does something
 RUNAWAY = 120_000  # steps after which a run is not going anywhere
 REFUSED = 60  # percent of webhook calls that fail at the first try, at most
 
@@ -70,6 +71,8 @@ class Options(Struct, kw_only=True):
     faults: dict[str, int]  # kind -> weight
     weather: Weather
     refusing: float  # share of webhook calls refused at the first try
+    keeping: float  # how often a second the store makes the copy that it falls back to
+    quiet: bool  # the first user does something for a moment only, and that may be lost
 
 
 KINDS = ("kill", "stop", "pause", "cut", "outage", "forget", "lose", "wipe", "leave", "vanish", "stall")
@@ -94,6 +97,8 @@ def options_of(seed: int) -> Options:
         faults={kind: random.choice((1, 2, 5)) for kind in struck},
         weather=weather,
         refusing=random.choice((0.0, 0.3, 0.6)),
+        keeping=random.choice((0.5, 0.5, 0.05)),
+        quiet=chance() < 0.5,
     )
 
 
@@ -107,6 +112,7 @@ class World:
         self.fault: BaseException | None = None
         self.healed = False
         self._healed_at = 0
+        self._settled_at = 0
         self.slowest = 0  # ms that the pages took to converge
         self.ether = Process("ether", 0)
         self.browsers = Process("browsers", 1)
@@ -166,6 +172,8 @@ class World:
         self.loop.call_later(options.lasting * random.random() / 2, self._keep)
         if options.striking:
             self._strike_later()
+        if options.quiet:
+            self.loop.call_later(options.lasting - AWAKE, self._wake)
         self._post_later()
         self._advance(options.lasting, lambda: False)
         self._heal()
@@ -174,6 +182,7 @@ class World:
         self.slowest = int((self.loop.time() - began) * 1000)
         self.oracle.expect(done, "L3", self._unconverged())
         self._advance(SETTLED_WITHIN, self._settled)
+        self._settled_at = self.clock()
         self._advance(1.0, lambda: False)
         self._advance(1.0, self._converged)  # something may have fallen due this moment
         self._judge_pages(final=True)
@@ -209,6 +218,7 @@ class World:
             user,
             self.random,
             dial=self._dial,
+            acknowledged=self._acknowledged,
             clock=self.clock,
             later=self._browsers_later,
             tally=self.tally,
@@ -224,10 +234,14 @@ class World:
         self._browsers_later(self.random.expovariate(self.options.acting), self._act, tab)
 
     def _act(self, tab: Tab) -> None:
-        if not self.healed:
+        if not self.healed and not self._is_quiet(tab.user):
             tab.act()
             self.tally["things done"] += 1
             self._act_later(tab)
+
+    def _is_quiet(self, user: str) -> bool:
+        left = self.options.lasting - self.loop.time()
+        return user == "user-0" and self.options.quiet and not ASLEEP < left < AWAKE
 
     def _dial(self, tab: Tab) -> Pipe | None:
         able = [worker for worker in self.workers if worker.live is not None and not worker.leaving]
@@ -247,6 +261,12 @@ class World:
         worker.receive(pipe)
         return pipe
 
+    def _acknowledged(self, tab: Tab, ids: list[str]) -> None:
+        try:
+            self.oracle.acknowledged(tab, ids)
+        except Violation as fault:
+            self.fault = self.fault or fault
+
     def _post_later(self) -> None:
         self.loop.call_later(self.random.expovariate(1.0), self._post)
 
@@ -257,7 +277,9 @@ class World:
             return
         self._post_later()
         if able:
-            self.random.choice(able).take(self.random.choice(list(self.oracle.histories)))
+            user = self.random.choice(list(self.oracle.histories))
+            if not self._is_quiet(user):
+                self.random.choice(able).take(user)
 
     # --- what goes wrong ---
 
@@ -317,7 +339,16 @@ class World:
         self.server.keep()
         self.oracle.keep()
         if not self.healed:
-            self.loop.call_later(self.random.expovariate(0.5), self._keep)
+            self.loop.call_later(self.random.expovariate(self.options.keeping), self._keep)
+
+    def _wake(self) -> None:
+        """What the first user does from now on may be lost, and perhaps their page does not read meanwhile."""
+        self.server.keep()
+        self.oracle.keep()
+        if self.random.random() < 0.5:
+            self._stall(self.tabs[0])
+        if "lose" in self.options.faults:
+            self.loop.call_later(AWAKE - ASLEEP, self._lose)
 
     def _lose(self) -> None:
         self._forget_since(everything=False)
@@ -399,7 +430,10 @@ class World:
                 left.append(f"calls of {user} nobody made: {sorted(undone)}")
             late = self.clock() - max(history.alarm or self.clock(), self._healed_at)
             self.oracle.expect(late < PUNCTUAL, "L2", f"an alarm of {user} is {late} ms late")
-            if history.state and history.state.session and not history.state.session.ended:
+            session = history.state.session if history.state else None
+            # One that began since: a process that was off the list had its pages connect again.
+            since = self._settled_at and session and session.started >= self._settled_at
+            if session and not session.ended and not since:
                 left.append(f"the session of {user} does not end")
             held = set(history.state.connections) if history.state else set()
             there = {tab.connection for tab in self.tabs if tab.user == user}
