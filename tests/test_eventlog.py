@@ -9,7 +9,7 @@ from handrail.core.effects import Considered
 from handrail.core.events import Track
 from handrail.core.program import Program
 from handrail.core.rules import load
-from handrail.runner import Outcome
+from handrail.turns import Outcome
 
 RULES = """
 trigger: greet

@@ -14,9 +14,11 @@ from handrail.core.events import Alarm, Connected, Identify, Known, Merge, Track
 from handrail.core.program import Program
 from handrail.core.state import State
 from handrail.quarantine import REST
-from handrail.runner import BATCH, Committed, Runner
+from handrail.queues import BATCH
+from handrail.runner import Runner
 from handrail.store import BreakerOpen, Commit, Embedded, MemoryStore, RedisStore, Shelf, StoreDown
 from handrail.store.protocol import Store
+from handrail.turns import Committed
 from nodes import PROGRAM, Clock, program_of
 
 

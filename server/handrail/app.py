@@ -35,13 +35,14 @@ from handrail.live.live import Live
 from handrail.live.presence import name_node
 from handrail.outbound.webhooks import Courier
 from handrail.rulebook import Rulebook
-from handrail.runner import Committed, Runner
+from handrail.runner import Runner
 from handrail.settings import Settings
 from handrail.signals import GOODBYE_WITHIN, Farewell
 from handrail.store import CorruptState, RedisStore, Store
 from handrail.supervise import supervise
 from handrail.suspects import Suspects
 from handrail.timekeeping import StoreTime, wall_clock
+from handrail.turns import Committed
 from handrail.web import admin, demo, explain, health, metrics, quarantine, static, tail, ticket
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
