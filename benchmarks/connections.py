@@ -33,7 +33,7 @@ def run(quick: bool) -> list[Row]:
     ):
         rows = list(_grow(server, crowd, sizes, QUICK_IDLE if quick else idle))
     if sizes[-1] != wanted[-1]:
-        rows.append(Row("more", f"{wanted[-1]:,} connections need more open files", "ulimit -Hn"))
+        rows.append(Row("", "not here: they need more open files (ulimit -Hn)", of=f"{wanted[-1]:,} connections"))
     return rows
 
 

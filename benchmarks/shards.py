@@ -158,7 +158,13 @@ def _join(masters: Sequence[Redis], ports: Sequence[int], buses: Sequence[int]) 
 
 def _knows(master: Redis, many: int) -> bool:
     told = str(_ask(master, "CLUSTER", "INFO"))
-    return "cluster_state:ok" in told and f"cluster_known_nodes:{many}" in told and f"cluster_size:{many}" in told
+    signs = (
+        "cluster_state:ok",
+        f"cluster_slots_assigned:{SLOTS}",
+        f"cluster_known_nodes:{many}",
+        f"cluster_size:{many}",
+    )
+    return all(sign in told for sign in signs)
 
 
 def _ask(server: Any, *words: object) -> Any:

@@ -90,7 +90,7 @@ def _each(costs: Costs) -> list[Sequence[str]]:
         ("an event, server", *_processor(costs.event, "a second"), "`saturation`: server µs an event, 50 %"),
         ("an event, store", *_processor(costs.event_of_store, "a second"), "`saturation`: store µs an event, 50 %"),
         ("connecting, server", *_processor(costs.connect, "a second"), "`connections`: server CPU to connect"),
-        ("staying connected, server", *_processor(costs.idle * 1e6, "at a time"), "`connections`: idle"),
+        ("a second of a connection, server", *_processor(costs.idle * 1e6, "at a time"), "`connections`: idle"),
         ("a connection, server", *_memory(costs.connection), "`connections`: memory each"),
         ("a user of the last day, store", *_memory(costs.today), "`users`: memory each"),
         ("a user at rest, store", *_memory(costs.at_rest), "`users`: a state, a timer"),
@@ -99,7 +99,7 @@ def _each(costs: Costs) -> list[Sequence[str]]:
 
 
 def _processor(each: float, how: str) -> tuple[str, str]:
-    return f"{each:,.3g} µs", f"{_round(1e6 / each):,} {how} on a core"
+    return f"{each:,.{1 if each < 10 else 0}f} µs", f"{_round(1e6 / each):,} {how} on a core"
 
 
 def _memory(each: float) -> tuple[str, str]:

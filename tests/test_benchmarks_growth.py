@@ -93,7 +93,9 @@ COSTS = Costs(
 def test_the_size_of_a_service_is_what_its_parts_come_to() -> None:
     lines = tables(COSTS).splitlines()
     assert "| an event, server | 40 µs | 25,000 a second on a core | `saturation`: server µs an event, 50 % |" in lines
-    assert "| staying connected, server | 1 µs | 1,000,000 at a time on a core | `connections`: idle |" in lines
+    assert (
+        "| a second of a connection, server | 1.0 µs | 1,000,000 at a time on a core | `connections`: idle |" in lines
+    )
     assert "| a connection, server | 10.0 KiB | 100,000 in a GiB | `connections`: memory each |" in lines
     # 200,000 connected, an event every 30 s of each, a new one every 600 s: 6,667 events and 333 connections a second
     assert "| events | 6,667 a second | 0.27 cores of servers, 0.05 of the store |" in lines
