@@ -25,6 +25,7 @@ HEAD_WITHIN = 5.0  # seconds for a whole header, from the connection's beginning
 BODY_TICK = 5.0  # seconds between two looks at a body that comes slowly
 BODY_LEAST = 10 * 1024  # bytes of it that must have come meanwhile
 MAX_HEAD = 16 * 1024  # bytes
+HEAD_END = b"\r\n\r\n"  # which may come in pieces
 MAX_FIELDS = 64  # of a header; a browser behind two proxies sends some thirty
 MAX_LINE = 8_000  # bytes of a line that asks for a WebSocket: what the parser of handshakes takes
 MAX_BODY = 64 * 1024  # bytes, as they are on the wire
@@ -91,7 +92,7 @@ class Http(HttpToolsProtocol):
             return
         self._began = False
         super().data_received(data)
-        if self._upgraded and not data.endswith(b"\r\n\r\n"):  # it spoke on before it was answered
+        if self._upgraded and not HEAD_END.endswith(data[-4:]):  # it spoke on before it was answered
             self._handshake.data_received(b"")
         if self.transport.is_closing() or self._upgraded:
             return
