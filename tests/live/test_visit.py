@@ -107,3 +107,31 @@ async def test_what_only_the_old_epoch_had_is_submitted_again_before_it_is_ackno
     assert page.acknowledged == ["e1", "e2"]
     visit.leave()
     await node.runner.drain()
+
+
+class Broken(Page):
+    """Cannot be written to once it was welcomed."""
+
+    cut = False
+
+    def write(self, batch: list[Out]) -> None:
+        if self.heard:
+            raise ZeroDivisionError
+        super().write(batch)
+
+    def abort(self) -> None:
+        self.cut = True
+
+
+async def test_a_connection_that_cannot_be_written_to_is_cut_and_holds_up_no_other(node: Node) -> None:
+    broken, page = Broken(), Page()
+    visits = [Visit(node.live.desk, broken), Visit(node.live.desk, page)]
+    for visit in visits:
+        visit.hear(tell("hello", user_id="ada"))
+    await until(lambda: bool(broken.heard and page.heard))
+    visits[1].hear(tell("track", id="e1", name="greeted", properties={"n": "1"}))
+    await until(lambda: any(message["type"] == "content" for message in page.heard))
+    assert broken.cut
+    for visit in visits:
+        visit.leave()
+    await node.runner.drain()

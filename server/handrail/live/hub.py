@@ -144,7 +144,11 @@ class Hub:
     def _flush(self) -> None:
         due, self._due = self._due, []
         for connection in due:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:  # the rim of a connection: those behind it have nothing to do with it
+                log.exception("a connection could not be written to and is cut")
+                connection.cut()
 
     def blocked(self, connection: Connection) -> None:
         connection.since = asyncio.get_running_loop().time()
