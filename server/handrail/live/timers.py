@@ -31,6 +31,7 @@ LOOKAHEAD = 1_500  # ms of alarms known in advance
 OVERDUE = 800  # ms after which anybody fires an alarm; with the sweep, what a killed process left is 2 s late at most
 IN_FLIGHT = 200
 AT_ONCE = 50  # alarms fired before others get their turn on the loop
+GATHER = 10  # ms after fewer: what falls due meanwhile shares its round trips
 STRETCH = 500  # alarms noted likewise
 BACKLOG = 2_000  # alarms in memory; beyond it the store is not read
 GLANCE = 20  # ms between two looks at whether they have become fewer
@@ -101,15 +102,14 @@ class Timers:
         due = now >= self._next_sweep or self._next_sweep > now + SWEEP  # the latter: the clock was set back
         return due and len(self._heap) <= BACKLOG
 
-    def fire(self) -> None:
-        """Submit what is due, oldest first, as far as there is room."""
+    def fire(self) -> int:
+        """Submit what is due, oldest first, as far as there is room; how many that were."""
         due = self._take()
-        if not due:
-            return
         if all(self._runner.recall(user) is not None for user in due):
             self._submit(due, {})
         else:
             self._runner.look_after(self._read_and_submit(due))
+        return len(due)
 
     def _take(self) -> dict[str, int]:
         """The next that are due: by user, when."""
@@ -190,8 +190,10 @@ class Timers:
     async def _fire_on(self) -> None:
         while True:
             self._wake.clear()
-            self.fire()
-            await self._sleep()
+            if 0 < self.fire() < AT_ONCE:
+                await asyncio.sleep(GATHER / 1000)
+            else:
+                await self._sleep()
 
     async def _sleep(self) -> None:
         """Until the next alarm is due, or it may be another one, or there is room again."""
