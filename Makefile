@@ -2,7 +2,7 @@
 # make test                       install what the tests need and run every test, Python and browser
 # make install                    make .venv and stop
 # make check                      what a change must pass: format, lint, types, tests
-# make bench                      measure the server beside others, half an hour (ARGS='job timers' for some parts, --quick to try)
+# make bench                      measure the server beside others, most of an hour (ARGS='job timers' for some parts, --quick to try)
 # make lock                       choose dependency versions anew
 
 PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \

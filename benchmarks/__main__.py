@@ -20,18 +20,23 @@ from rich.table import Table
 from benchmarks import (
     acks,
     conditions,
+    connections,
     fanout,
     idle,
     job,
     loading,
     machine,
     path,
+    processes,
     replaying,
     results,
     roundtrip,
+    saturation,
+    shards,
     startup,
     step,
     timers,
+    users,
 )
 from benchmarks.figures import VERSIONS, MeasurementFault, Row
 from benchmarks.servers import ground
@@ -50,6 +55,11 @@ PARTS: dict[str, tuple[str, Callable[[bool], list[Row]]]] = {
     "startup": ("Starting", startup.run),
     "replay": ("Replaying an archive", replaying.run),
     "idle": ("An idle connection, and connecting", idle.run),
+    "connections": ("More connections", connections.run),
+    "users": ("More users in the store", users.run),
+    "saturation": ("More events", saturation.run),
+    "processes": ("One process, and two that are one server", processes.run),
+    "shards": ("One server of the store, and a cluster of three masters", shards.run),
 }
 
 

@@ -47,7 +47,8 @@ def row(
     of: str = "",
 ) -> Row:
     """The median of the rounds, with their least and greatest; the goal is to stay at or `below`, or at or `above`."""
-    middle, spread = median(rounds), f"{min(rounds):,.{places}f} – {max(rounds):,.{places}f}"
+    middle = median(rounds)
+    spread = f"{min(rounds):,.{places}f} – {max(rounds):,.{places}f}" if len(rounds) > 1 else ""
     goal, met = "", None
     if below is not None:
         goal, met = f"≤ {below:g} {unit}", middle <= below

@@ -82,12 +82,12 @@ def _measure(many: int, contestant: Contestant, found: _Found) -> None:
         closing(Crowd(server.port, contestant.dialect)) as crowd,
     ):
         crowd.connect(WARM_UP)
-        _come_to_rest(crowd, server)
+        come_to_rest(crowd, server)
         memory, used = machine.family_bytes(server.pid), machine.family_seconds(server.pid)
         start, own = perf_counter(), machine.own_seconds()
         crowd.connect(many, first=WARM_UP)
         taken, own = perf_counter() - start, machine.own_seconds() - own
-        _come_to_rest(crowd, server)
+        come_to_rest(crowd, server)
         memory, used = machine.family_bytes(server.pid) - memory, machine.family_seconds(server.pid) - used
     found.memory.append(memory / many / 1024)
     found.connect.append(used / many * 1e6)
@@ -95,7 +95,7 @@ def _measure(many: int, contestant: Contestant, found: _Found) -> None:
     found.load.append(own / taken * 100)
 
 
-def _come_to_rest(crowd: Crowd, server: Server) -> None:
+def come_to_rest(crowd: Crowd, server: Server) -> None:
     """Return when the server has used next to no processor time for a while, or does not stop using some."""
     last = perf_counter() + PATIENCE
     while perf_counter() < last:

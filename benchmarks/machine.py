@@ -56,6 +56,11 @@ def need_open_files(connections: int) -> None:
         raise MeasurementFault(f"{connections:,} connections need more open files: ulimit -n {wanted}")
 
 
+def most_connections(wanted: int) -> int:
+    """How many of so many connections this process, and its children, may have at most."""
+    return min(wanted, raise_open_files(wanted + SPARE_FILES) - SPARE_FILES)
+
+
 def own_seconds() -> float:
     """Processor time this process has used."""
     spent = os.times()
@@ -89,6 +94,12 @@ def cpu_seconds(pid: int) -> float:
 
 def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def free_bytes() -> int:
+    """Memory that processes may still take."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def write_to_disk_us(folder: Path) -> float:

@@ -21,10 +21,11 @@ from handrail.core.program import Program
 from handrail.core.rules import load
 from handrail.counts import Counts
 from handrail.guard import Guard
-from handrail.runner import Outcome, Runner
+from handrail.runner import Runner
 from handrail.store import RedisStore
 from handrail.suspects import Suspects
 from handrail.timekeeping import StoreTime
+from handrail.turns import Outcome
 
 USERS = 100
 ROUNDS, QUICK_ROUNDS = 7, 2

@@ -58,7 +58,7 @@ def _compared(rows: Sequence[Row]) -> str:
         mine = {each.what: each for each in rows if each.of == name}
         cells = [_cell(mine.get(measure)) for measure in measures]
         lines.append([name, mine[""].value, *[""] * (len(measures) - 1)] if "" in mine else [name, *cells])
-    return _table(["server", *measures], lines)
+    return _table(["of", *measures], lines)
 
 
 def _cell(row: Row | None) -> str:

@@ -55,19 +55,24 @@ def ground(*, sync: str = "always") -> Iterator[Ground]:
 
 
 @contextmanager
-def serving(place: Ground, rules: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """`handrail serve` with these rules and settings, one process, on a core of its own."""
+def serving(
+    place: Ground, rules: str, settings: Mapping[str, str] | None = None, *, store: str = ""
+) -> Iterator[Server]:
+    """`handrail serve` with these rules and settings on a core of its own; `store` is a URL, if not the place's."""
     folder = place.folder / "rules"
     folder.mkdir(exist_ok=True)
     (folder / "rules.yaml").write_text(rules, encoding="utf-8")
-    with serving_folder(place, folder, settings) as server:
+    with serving_folder(place, folder, settings, store=store) as server:
         yield server
 
 
 @contextmanager
-def serving_folder(place: Ground, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def serving_folder(
+    place: Ground, folder: Path, settings: Mapping[str, str] | None = None, *, store: str = ""
+) -> Iterator[Server]:
     """The same with a folder of rules."""
-    command = [sys.executable, "-m", "handrail", "serve", "--port", "0", "--rules", str(folder), "--redis", place.url]
+    command = [sys.executable, "-m", "handrail", "serve", "--port", "0", "--rules", str(folder)]
+    command += ["--redis", store or place.url]
     with running(place, command, {"HANDRAIL_DEMO": "off", **(settings or {})}) as process:
         yield Server(_port(process), process.pid)
 

@@ -29,17 +29,17 @@ RANK |= {
     "counts": 0,
     "histogram": 0,
     "lag": 1,
+    "eventlog": 1,
     "logs": 1,
     "suspects": 1,
-    "tally": 1,
     "guard": 2,
     "quarantine": 2,
-    "runner": 3,
 }
+RANK |= {"turns": 3, "queues": 4, "tally": 4, "runner": 5}
 RANK |= {"figures": 1, "line": 2, "processes": 3}
-RANK |= {"asking": 2, "ticker": 2, "timekeeping": 2, "tickets": 4, "profiles": 4}
-RANK |= {"web": 5, "live": 5, "outbound": 5, "app": 6, "recordings": 6}
-RANK |= {"strangers": 6, "serving": 7, "replaying": 7, "cli": 8, "__main__": 9}
+RANK |= {"asking": 2, "ticker": 2, "timekeeping": 2, "tickets": 4, "profiles": 6}
+RANK |= {"web": 7, "live": 7, "outbound": 7, "app": 8, "recordings": 8}
+RANK |= {"strangers": 6, "serving": 9, "replaying": 9, "cli": 10, "__main__": 11}
 IMPURE = {
     "asyncio",
     "time",

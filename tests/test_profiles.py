@@ -14,9 +14,10 @@ from handrail.core.state import State
 from handrail.identity import Caller
 from handrail.live.timers import Timers
 from handrail.profiles import Profiles, find
-from handrail.runner import Committed, Runner
+from handrail.runner import Runner
 from handrail.store import Commit, Embedded, MemoryStore, RedisStore, Store, StoreDown
 from handrail.store.keys import bucket_of
+from handrail.turns import Committed
 from nodes import Clock, program_of
 
 RULES = """

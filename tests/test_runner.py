@@ -14,9 +14,11 @@ from handrail.core.events import Alarm, Connected, Identify, Known, Merge, Track
 from handrail.core.program import Program
 from handrail.core.state import State
 from handrail.quarantine import REST
-from handrail.runner import BATCH, Committed, Runner
+from handrail.queues import BATCH
+from handrail.runner import Runner
 from handrail.store import BreakerOpen, Commit, Embedded, MemoryStore, RedisStore, Shelf, StoreDown
 from handrail.store.protocol import Store
+from handrail.turns import Committed
 from nodes import PROGRAM, Clock, program_of
 
 
@@ -623,3 +625,26 @@ async def test_a_visitor_who_is_being_merged_is_read_whole(watched: Watched) -> 
     await desk.track("greeted", "e1")
     await desk.runner.submit("ada", Merge(id="m", at=desk.clock(), into="ben"))
     assert await Desk(watched).runner.read_bare(["ada"]) == {}
+
+
+async def test_a_turn_that_is_cancelled_leaves_nobody_waiting(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(watched)
+    reached = asyncio.Event()
+
+    async def load(_user: str) -> None:
+        reached.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(watched, "load", load)
+    first = desk.track("greeted", "e1")
+    await reached.wait()
+    behind = desk.track("greeted", "e2")
+    draining = asyncio.create_task(desk.runner.drain())
+    await asyncio.sleep(0)
+    for task in list(desk.runner._tasks):
+        task.cancel()
+    await asyncio.wait_for(draining, 5)
+    assert first.cancelled()
+    assert behind.cancelled()

@@ -35,13 +35,14 @@ from handrail.live.live import Live
 from handrail.live.presence import name_node
 from handrail.outbound.webhooks import Courier
 from handrail.rulebook import Rulebook
-from handrail.runner import Committed, Runner
+from handrail.runner import Runner
 from handrail.settings import Settings
 from handrail.signals import GOODBYE_WITHIN, Farewell
 from handrail.store import CorruptState, RedisStore, Store
 from handrail.supervise import supervise
 from handrail.suspects import Suspects
 from handrail.timekeeping import StoreTime, wall_clock
+from handrail.turns import Committed
 from handrail.web import admin, demo, explain, health, metrics, quarantine, static, tail, ticket
 from handrail.web.cors import Cors
 from handrail.web.ingest import Ingest
@@ -270,8 +271,10 @@ class Application:
                 parts.store, parts.rules.program, parts.runner.guard, identity=self.identity, clock=self.clock
             )
             routes += quarantine.routes(parts.store, parts.switched_off, self.identity)
-            routes += tail.routes(parts.store, self.identity, self.clock, lambda: self.draining)
-            routes += self._pages(parts.store)
+            routes += tail.routes(
+                parts.store, parts.rules.program, self.identity, clock=self.clock, draining=lambda: self.draining
+            )
+            routes += self._pages(parts)
         http = Starlette(
             routes=routes,
             exception_handlers={HTTPException: on_http_error, CorruptState: on_corrupt_state, Exception: on_crash},
@@ -302,11 +305,14 @@ class Application:
 
         return own if self._line is None else self._line.gather
 
-    def _pages(self, store: Store) -> list[BaseRoute]:
+    def _pages(self, parts: Parts) -> list[BaseRoute]:
         pages: list[BaseRoute] = [*static.serve_folder("/client", static.client_folder(), any_origin=True)]
         if self.settings.with_demo:
-            pages += [Route("/", _to_demo), *demo.routes(store, self.clock, lambda: self.draining)]
+            pages += [Route("/", _to_demo), *self._demo(parts)]
         return pages
+
+    def _demo(self, parts: Parts) -> list[Route]:
+        return demo.routes(parts.store, parts.rules.program, clock=self.clock, draining=lambda: self.draining)
 
     def _loops(self, parts: Parts) -> dict[str, Loop]:
         """What runs beside the live side, by name."""

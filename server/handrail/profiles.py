@@ -15,8 +15,9 @@ from handrail.core.inputs import BadInput
 from handrail.core.merge import is_heritable
 from handrail.core.state import State
 from handrail.identity import Caller, check_standing
-from handrail.runner import Outcome, Runner, TooManyConflicts
+from handrail.runner import Runner, TooManyConflicts
 from handrail.store.protocol import CorruptState, Store, StoreDown
+from handrail.turns import Outcome
 
 TRIES = 3
 PASSING = (StoreDown, TooManyConflicts)  # nothing was written, and the same may be tried again

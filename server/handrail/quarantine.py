@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from handrail.core.events import Event
+from handrail.core.inputs import BadInput
 from handrail.counts import Counts
 from handrail.store.keys import bucket_of
 from handrail.store.protocol import CorruptState, Quarantined, Store, StoreDown
@@ -55,3 +56,11 @@ class Quarantine:
     def _entry(self, user: str, kind: str, event: str, reason: str, body: bytes = b"null") -> Quarantined:
         at = self._clock()
         return Quarantined(at=at, node=self._node, user=user, kind=kind, id=event, reason=reason, event=body)
+
+
+def corrupt_state() -> BadInput:
+    return BadInput(
+        "corrupt-state",
+        "What the server has stored of this user cannot be read.",
+        "The operator finds it under /api/quarantine; until it is mended there is nothing to connect to.",
+    )

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
-from handrail.core.effects import Considered, Effect, Push
+from handrail.core.effects import Push
 from handrail.core.frames import Prompt
 from handrail.counts import Counts
+from handrail.turns import Outcome
 
 
-class Settled(Protocol):
-    """The part of an event's outcome that is counted."""
-
-    @property
-    def duplicate(self) -> bool: ...
-    @property
-    def set_aside(self) -> str: ...
-    @property
-    def effects(self) -> tuple[Effect, ...]: ...
-    @property
-    def trace(self) -> tuple[Considered, ...]: ...
-
-
-def tally(counts: Counts, outcomes: Iterable[Settled]) -> None:
+def tally(counts: Counts, outcomes: Iterable[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.duplicate:
             counts.add("events.duplicate")

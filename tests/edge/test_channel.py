@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from time import monotonic, sleep
 
 import pytest
 
-from echoing import BINARY, TEXT, Ground, Peer, close, echoing, frame
+from echoing import BINARY, TEXT, Ground, Peer, Slow, close, echoing, frame
 from handrail.edge import channel, rounds
 
 
@@ -94,3 +95,31 @@ def test_a_goodbye_that_is_not_taken_does_not_keep_the_connection(monkeypatch: p
             peer.pause(0.1)
             asked = monotonic()
         assert monotonic() - asked < 3  # it stopped: there was nobody left to wait for
+
+
+@pytest.mark.parametrize("wrong", [frame(TEXT, b"\xff"), frame(TEXT, b"a", key=None)], ids=["text", "frame"])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_who_is_refused_may_have_gone_while_nobody_read(
+    monkeypatch: pytest.MonkeyPatch, wrong: bytes, loop: str
+) -> None:
+    """The closing frame then brings a reset. The application is told, and what it still writes goes nowhere."""
+
+    def rest(self: Slow) -> None:
+        self.socket.pause_reading()
+        asyncio.get_running_loop().call_later(0.1, self.socket.resume_reading)
+
+    def ended(self: Slow, code: int) -> None:
+        self.socket.write(b"once more")
+        self._closed.append(code)
+
+    monkeypatch.setattr(Slow, "_rest", rest)
+    monkeypatch.setattr(Slow, "ended", ended)
+    with echoing(loop=loop) as ground:
+        with Peer(ground.port) as peer:
+            peer.upgrade(path=b"/slow")
+            peer.send(frame(TEXT, b"a") + wrong)
+            peer.socket.recv(3)
+        end = monotonic() + 0.8  # before it would have been cut anyhow
+        while not ground.echo.closed and monotonic() < end:
+            sleep(0.01)
+        assert ground.echo.closed in ([1007], [1002])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
 import pytest
 
-from echoing import BINARY, CLOSE, CONT, PING, PONG, TEXT, Ground, Peer, close, echoing, frame
+from echoing import BINARY, CLOSE, CONT, PING, PONG, TEXT, Echoes, Ground, Peer, close, echoing, frame
 from handrail.edge.frames import CONTROL_BURST, MAX_EMPTY, MAX_FRAGMENTS
+from handrail.edge.websocket import PIECE, TURN
 
 LARGEST = 65_536
+MANY = 5_000
 EURO = "€".encode()
 Frames = list[tuple[int, bytes]]
 
@@ -200,6 +204,50 @@ def test_a_flood_of_pings_is_answered_up_to_the_budget(ground: Ground) -> None:
     heard, code = converse(ground, [frame(PING, b"p") * (CONTROL_BURST * 4)])
     assert code == 1008
     assert CONTROL_BURST <= len(heard) <= CONTROL_BURST + 8
+
+
+@pytest.mark.parametrize("path", [b"/updates", b"/slow"])
+def test_a_goodbye_is_answered_after_all_that_was_said_before_it(ground: Ground, path: bytes) -> None:
+    sent = frame(PING, b"p") + text(b"one") + frame(BINARY, b"two") + text(b"thr", fin=False) + more(b"ee", fin=True)
+    with Peer(ground.port) as peer:
+        peer.upgrade(path=path)
+        peer.send(sent + close(4321))
+        heard = list(peer.frames())
+    assert heard[-1] == (CLOSE, struct.pack("!H", 4321))
+    assert [each for each in heard if each[0] != PONG][:-1] == [(TEXT, b"one"), (BINARY, b"two"), (TEXT, b"three")]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [b"", frame(PING), frame(BINARY, b"b"), text(b"a", fin=False) + more(b"b", fin=True)],
+    ids=["text", "ping", "binary", "fragments"],
+)
+def test_thousands_of_tiny_frames_at_once_do_not_keep_the_others_waiting(
+    ground: Ground, begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However they begin, only so many are taken before other connections have their turn."""
+    told: list[int] = []  # how often the loop had turned when each message was told
+    turns = 0
+
+    def turn(loop: asyncio.AbstractEventLoop) -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn, loop) if len(told) < MANY else None
+
+    def note(self: Echoes, data: bytes) -> None:
+        if not told:
+            turn(asyncio.get_running_loop())
+        told.append(turns)
+        if len(told) == MANY:
+            self.socket.close(4000, "")
+
+    monkeypatch.setattr(Echoes, "text", note)
+    monkeypatch.setattr(Echoes, "binary", note)
+    with Peer(ground.port) as peer:
+        peer.upgrade()
+        peer.send(begin + text(b"") * MANY)
+        assert list(peer.frames())[-1][0] == CLOSE
+    assert max(Counter(told).values()) <= PIECE // len(text(b"")) + TURN
 
 
 def test_the_application_hears_how_it_ended_and_the_branch_is_counted() -> None:

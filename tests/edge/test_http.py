@@ -145,6 +145,16 @@ def test_requests_may_follow_each_other_but_not_without_bound(ground: Ground) ->
         assert peer.rest().count(b"HTTP/1.1 200") < 1_000
 
 
+@pytest.mark.parametrize("last", [1, 3, 5])
+def test_a_handshake_whose_end_comes_later_is_one(ground: Ground, last: int) -> None:
+    whole = HANDSHAKE + END
+    with Peer(ground.port) as peer:
+        peer.send(whole[:-last])
+        peer.pause(0.1)
+        peer.send(whole[-last:])
+        assert peer.head()[:12] == b"HTTP/1.1 101"
+
+
 def test_who_speaks_before_the_answer_is_not_listened_to(ground: Ground) -> None:
     with Peer(ground.port) as peer:
         peer.send(HANDSHAKE.replace(b"/updates", b"/never") + END)

@@ -12,6 +12,7 @@ from servers import Serve
 
 KEYS: dict[str, Any] = {
     "address_failures": 0,
+    "handshake_rate": 0,
     "admin_key": "admin",
     "write_key": "w",
     "client_secret": SECRET,

@@ -102,8 +102,8 @@ async def attempts(port: int, headers: list[Header], user: str) -> dict[str, tup
 
 
 async def test_no_page_of_another_origin_gets_in(serve: Serve) -> None:
-    listed = await serve(origins=LISTED, client_secret=SECRET)
-    loopback = await serve(client_secret=SECRET)
+    listed = await serve(origins=LISTED, client_secret=SECRET, handshake_rate=0)
+    loopback = await serve(client_secret=SECRET, handshake_rate=0)
     wrong, cells = [], 0
     for client, table in ((listed, HEADERS), (loopback, LOOPBACK)):
         assert client.base_url.port is not None

@@ -10,9 +10,10 @@ import pytest
 from handrail.core.events import Connected, Track
 from handrail.core.state import State
 from handrail.live.timers import AT_ONCE, IN_FLIGHT, OVERDUE, SWEEP, Timers, share_out
-from handrail.runner import Committed, Runner
+from handrail.runner import Runner
 from handrail.store import MemoryStore, RedisStore, Shelf, Store, StoreDown
 from handrail.store.keys import BUCKETS
+from handrail.turns import Committed
 from nodes import PROGRAM, Clock, program_of, until
 
 IDLE = 180_000
@@ -148,7 +149,7 @@ async def test_many_due_at_once_are_fired_oldest_first_and_bounded(store: RedisS
     most = 0
     while len(keeper.fired) < 600:
         await keeper.timers.turn()
-        most = max(most, len(keeper.runner._waiting))
+        most = max(most, len(keeper.runner._queues))
         await asyncio.sleep(0)
     assert most <= IN_FLIGHT
     numbers = [int(user.removeprefix("user-")) for user, _ in keeper.fired]

@@ -11,7 +11,7 @@ import pytest
 from handrail.core.events import Event
 from handrail.live.connection import Out
 from handrail.live.visit import Visit
-from handrail.runner import Outcome
+from handrail.turns import Outcome
 from nodes import Node, until
 
 

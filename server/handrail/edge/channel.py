@@ -80,7 +80,8 @@ class Channel(asyncio.Transport):
     # --- what leaves ---
 
     def write(self, data: Any) -> None:
-        if self._gone:
+        """Never raises: one peer's end must not stop whoever writes to many."""
+        if self._gone or self._parting is not None:
             return
         self._written += len(data)
         self._transport.write(data)
@@ -142,7 +143,7 @@ class Channel(asyncio.Transport):
         if self._gone or self._parting is not None:
             return
         self._parting = self._shared.loop.call_later(PART_WITHIN, self.abort)
-        if self._transport.can_write_eof():
+        with suppress(OSError):  # who has gone resets the connection at the last words
             self._transport.write_eof()
         self._transport.resume_reading()
 

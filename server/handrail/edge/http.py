@@ -24,6 +24,7 @@ PING_EVERY = 20.0  # seconds between pings, which find peers that went without a
 HEAD_WITHIN = 5.0  # seconds for a whole header, from the connection's beginning or the request's
 BODY_TICK = 5.0  # seconds between two looks at a body that comes slowly
 BODY_LEAST = 10 * 1024  # bytes of it that must have come meanwhile
+END = b"\r\n\r\n"  # of a head
 MAX_HEAD = 16 * 1024  # bytes
 MAX_FIELDS = 64  # of a header; a browser behind two proxies sends some thirty
 MAX_LINE = 8_000  # bytes of a line that asks for a WebSocket: what the parser of handshakes takes
@@ -69,6 +70,8 @@ class Http(HttpToolsProtocol):
         self._seen = 0
         self._timer: TimerHandle | None = None
         self._upgraded = False
+        self._tail = b""  # the last bytes that came
+        self._handshake: Handshake | None = None
         self._wants_upgrade: bool | None = None
         self._refusal: Refusal | None = None
 
@@ -90,8 +93,9 @@ class Http(HttpToolsProtocol):
             self.transport.received(len(data))
             return
         self._began = False
+        self._tail = (self._tail + data if len(data) < len(END) else data)[-len(END) :]
         super().data_received(data)
-        if self._upgraded and not data.endswith(b"\r\n\r\n"):  # it spoke on before it was answered
+        if self._handshake is not None and self._tail != END:  # it spoke on before it was answered
             self._handshake.data_received(b"")
         if self.transport.is_closing() or self._upgraded:
             return

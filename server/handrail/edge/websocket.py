@@ -24,6 +24,7 @@ MAX_MESSAGE = 64 * 1024  # bytes of one WebSocket message; an event may have a q
 MESSAGE_WITHIN = 10.0  # seconds from the first byte of a message to its last: 64 kB at 64 kbit/s take eight
 CLOSE_WITHIN = 2.0  # seconds for the peer to answer a goodbye
 TURN = 16  # messages of one connection before others have theirs
+PIECE = 1024  # bytes, of what goes to the library: it can be a frame to every six
 INVALID_TEXT = 1007
 GONE = 1006  # without a goodbye
 RESTART = 1012
@@ -140,7 +141,9 @@ class WebSocket(asyncio.Protocol):
             self._tell_text(apply_mask(data[body:end], data[body - 4 : body]))
             at, turn = end, turn - 1
         if at < size and not self._channel.ignores(size - at):
-            self._digest(data[at:])
+            self._digest(data[at : at + PIECE])
+            if size > at + PIECE and not self._channel.is_closing():
+                self._hold(data[at + PIECE :])
 
     def _tell_text(self, data: bytes) -> None:
         if not data.isascii():
@@ -157,7 +160,7 @@ class WebSocket(asyncio.Protocol):
             return self._hold(data)
         frames = self._state()
         frames.receive_data(data)
-        if frames.parser_exc is None and frames.refused is None:
+        if frames.parser_exc is None and frames.refused is None and frames.close_rcvd is None:
             self._say(frames)
         self._later = list(frames.received())
         self._tell_on()
@@ -239,8 +242,10 @@ class WebSocket(asyncio.Protocol):
     # --- the end ---
 
     def _close_too(self) -> None:
+        """Answer a goodbye, after all that was said before it."""
         assert self._frames is not None
         rcvd = self._frames.close_rcvd
+        self._say(self._frames)
         self._channel.close()
         self._end(rcvd.code if rcvd is not None else GONE)
 

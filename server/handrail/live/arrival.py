@@ -14,7 +14,7 @@ from handrail.live import inbound
 from handrail.live.connection import DRAINING, TOO_MANY
 from handrail.live.reception import RECONNECT_MS, dismiss
 from handrail.profiles import PASSING, known_visitor
-from handrail.runner import corrupt_state
+from handrail.quarantine import corrupt_state
 from handrail.store.protocol import CorruptState, StoreUnusable
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from handrail.core.frames import Ack, Error, encode
 from handrail.core.inputs import BadInput
 from handrail.limits import TooMuch
+from handrail.turns import Frame
 
 MAX_PENDING = 256  # messages
 MAX_BYTES = 64 * 1024
@@ -32,8 +33,6 @@ BAD_ORIGIN = 4502
 TOO_MANY = 4503
 KNOWN_VISITOR = 4504
 CORRUPT_STATE = 4505
-
-Frame = tuple[int, bytes]
 
 
 class Out:

@@ -21,11 +21,13 @@ import structlog
 from handrail.core import engine, frames, inputs
 from handrail.core.frames import Welcome
 from handrail.core.state import State
-from handrail.live.connection import CORRUPT_STATE, KNOWN_VISITOR, Connection, Frame, Out
+from handrail.live.connection import CORRUPT_STATE, KNOWN_VISITOR, Connection, Out
 from handrail.profiles import known_visitor
-from handrail.runner import Committed, Runner, TooManyConflicts, corrupt_state
+from handrail.quarantine import corrupt_state
+from handrail.runner import Runner, TooManyConflicts
 from handrail.store.heads import mark_of
 from handrail.store.protocol import Bell, CorruptState, StoreDown
+from handrail.turns import Committed, Frame
 
 HEARTBEAT = 20  # seconds between pings of the server
 STALL = 5.0  # seconds one write may take

@@ -14,8 +14,9 @@ from handrail.identity import check_expiry, check_standing
 from handrail.live.connection import BAD_TOKEN
 from handrail.live.hub import Hub
 from handrail.live.reception import turn_away
-from handrail.runner import Committed, Runner
+from handrail.runner import Runner
 from handrail.store.protocol import CorruptState, StoreDown
+from handrail.turns import Committed
 
 LOOK_EVERY = 1.0  # seconds
 

@@ -21,8 +21,9 @@ import structlog
 from handrail.core.events import Alarm, Disconnected, Event
 from handrail.core.state import State
 from handrail.live.hub import Hub
-from handrail.runner import Committed, Runner, TooManyConflicts
+from handrail.runner import Runner, TooManyConflicts
 from handrail.store.protocol import CorruptState, StoreDown
+from handrail.turns import Committed
 
 BEAT = 2.0  # seconds between heartbeats
 SILENCE = 10.0  # seconds after which a process counts as dead

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, Protocol
 
 from handrail.core import frames
 from handrail.core.events import Disconnected, Event
 from handrail.core.frames import Bye
 from handrail.core.inputs import BadInput
-from handrail.identity import Caller
+from handrail.identity import Caller, Headers
 from handrail.lag import Lag
 from handrail.limits import Limits
 from handrail.live.admission import Admission, Refusal, stopping
@@ -22,7 +22,6 @@ from handrail.runner import Runner, TooManyConflicts
 from handrail.store.protocol import StoreDown
 from handrail.tickets import Tickets
 
-Headers = Iterable[tuple[bytes, bytes]]
 RECONNECT_MS = 2_000  # clients told to come back spread over this time
 
 FINAL = dict.fromkeys(("bad-token", "token-expired", "token-revoked"), BAD_TOKEN)

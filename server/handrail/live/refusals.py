@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import msgspec
 
+from handrail.identity import Headers
 from handrail.live.admission import Refusal
 from handrail.live.connection import BAD_ORIGIN, DRAINING
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = Iterable[tuple[bytes, bytes]]
 
 
 async def refuse_stream(send: Send, refusal: Refusal, headers: Headers = ()) -> None:

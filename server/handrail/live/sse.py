@@ -17,16 +17,16 @@ from handrail.core.frames import Hello
 from handrail.core.inputs import MAX_ID, BadInput
 from handrail.edge.http import STREAM as EXTENSION
 from handrail.edge.stream import EventStream, chunk
-from handrail.identity import Caller, check_same_user, with_visitor
+from handrail.identity import Caller, Headers, check_same_user, with_visitor
 from handrail.limits import address_of
 from handrail.live import inbound
 from handrail.live.arrival import AWAY
 from handrail.live.connection import Out, name_kind
 from handrail.live.reception import Reception
-from handrail.live.refusals import Headers, refuse_stream
+from handrail.live.refusals import Send, refuse_stream
 from handrail.live.visit import Visit
-from handrail.live.websocket import Receive, Send, read_header
-from handrail.runner import corrupt_state
+from handrail.live.websocket import Receive, read_header
+from handrail.quarantine import corrupt_state
 from handrail.store.protocol import CorruptState
 
 MAX_QUERY = 16 * 1024

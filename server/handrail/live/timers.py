@@ -22,9 +22,10 @@ from handrail.core.state import State
 from handrail.histogram import Histogram
 from handrail.live.presence import KEEPER
 from handrail.profiles import Profiles
-from handrail.runner import Committed, Outcome, Runner, TooManyConflicts
+from handrail.runner import Runner, TooManyConflicts
 from handrail.store.keys import BUCKETS, bucket_of
 from handrail.store.protocol import CorruptState, StoreDown
+from handrail.turns import Committed, Outcome
 
 SWEEP = 1_000  # ms between two readings of the store
 LOOKAHEAD = 1_500  # ms of alarms known in advance

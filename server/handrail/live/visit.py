@@ -38,18 +38,20 @@ from handrail.core.frames import (
     TrackMessage,
 )
 from handrail.core.inputs import BadInput
-from handrail.identity import Caller, check_expiry, check_standing
+from handrail.identity import Caller, Headers, check_expiry, check_standing
 from handrail.limits import TooMuch
 from handrail.live import inbound
 from handrail.live.arrival import PENALTY_MS, arrive, enter
 from handrail.live.connection import IDLE, STORE_AWAY, TOO_MUCH, Connection, Transport
 from handrail.live.pace import Pace
 from handrail.live.presence import departure
-from handrail.live.reception import FINAL, RECONNECT_MS, Headers, Reception, dismiss, name_connection
+from handrail.live.reception import FINAL, RECONNECT_MS, Reception, dismiss, name_connection
 from handrail.profiles import known_visitor
-from handrail.runner import Outcome, TooManyConflicts, corrupt_state
+from handrail.quarantine import corrupt_state
+from handrail.runner import TooManyConflicts
 from handrail.store.protocol import CorruptState, StoreDown
 from handrail.surroundings import read_headers
+from handrail.turns import Outcome
 
 UNSETTLED = 256  # events of one connection on their way to the store before it is read no further
 AGAIN = (0.5, 1.5)  # seconds, by chance between these, after which what the store did not take is submitted again

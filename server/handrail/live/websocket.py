@@ -12,7 +12,7 @@ from handrail.limits import address_of
 from handrail.live.admission import Refusal
 from handrail.live.connection import Out
 from handrail.live.reception import Reception
-from handrail.live.refusals import refuse_handshake
+from handrail.live.refusals import Send, refuse_handshake
 from handrail.live.visit import Visit
 
 SUBPROTOCOL = "handrail.v1"
@@ -22,7 +22,6 @@ _BAD_ORIGIN = Refusal(403, "bad-origin", "Pages of this origin may not connect."
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class Updates:

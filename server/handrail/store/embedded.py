@@ -37,6 +37,7 @@ SETTINGS = {
     "aof-load-truncated": "yes",
     "save": "",
     "maxmemory-policy": "noeviction",
+    "stream-node-max-bytes": "1024",  # of 4096 that a stream sets aside at once: most users have a message or two
     "daemonize": "no",
 }
 # Asks the kernel to end us when the thread that started us ends, then becomes the server. A process of its own, because

@@ -31,12 +31,12 @@ from handrail.store.protocol import BreakerOpen, StoreDown
 
 # Answers that say "not now": the command was not carried out, for a reason that may pass.
 PASSING = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "NOREPLICAS")
-LATE = 0.05  # a loop that was itself held up gets this long to read what has arrived before a deadline counts as missed
 # Of these, the ones that say that another server should be asked, or this one later and anew.
 USELESS = ("LOADING", "MASTERDOWN", "READONLY")
-BREAK_AFTER = (2, 1.0)  # failures in a row, and seconds since the first of them
 # And those by which a server that is there and well refuses what is asked of it.
 REFUSING = ("BUSY", "OOM", "MISCONF", "NOREPLICAS")
+LATE = 0.05  # a loop that was itself held up gets this long to read what has arrived before a deadline counts as missed
+BREAK_AFTER = (2, 1.0)  # failures in a row, and seconds since the first of them
 INCOMPLETE = object()
 
 Hear = Callable[[bytes, bytes], None]

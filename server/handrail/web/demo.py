@@ -17,7 +17,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from handrail import eventlog
 from handrail.core.inputs import BadInput
+from handrail.core.program import Program
 from handrail.store.protocol import Store, StoreDown
 from handrail.web.ingest import read_body
 from handrail.web.problems import problem, refusal
@@ -39,6 +41,7 @@ POLICY = (
 
 
 Queue = asyncio.Queue[tuple[str, Any]]
+Lines = AsyncIterator[dict[str, Any]]
 
 
 def is_visitor(user: str) -> bool:
@@ -83,10 +86,13 @@ class Inbox:
             del self._feeds[queue]
 
 
-def routes(store: Store, clock: Callable[[], int], draining: Callable[[], bool]) -> list[Route]:
+def routes(
+    store: Store, program: Callable[[str], Program], *, clock: Callable[[], int], draining: Callable[[], bool]
+) -> list[Route]:
     """`/demo`, its files, `/demo/feed?user_id=…` (server-sent events) and `/demo/inbox`, where its e-mails arrive.
 
-    `clock` gives milliseconds since the epoch; once `draining()` is true, feeds end.
+    `program` gives the rules a visitor lives by, `clock` milliseconds since the epoch; once `draining()`
+    is true, feeds end.
     """
     inbox = Inbox()
 
@@ -99,7 +105,9 @@ def routes(store: Store, clock: Callable[[], int], draining: Callable[[], bool])
         user = request.query_params.get("user_id", "")
         if not is_visitor(user):
             return problem(404, "The feed is for demo visitors only, whose ids begin with demo-.")
-        events = _events(store, inbox, user, clock() - HISTORY_MS, draining)
+        follow = store.follow(user, clock() - HISTORY_MS)
+        lines = (eventlog.spell_out(line, program) async for line in follow)
+        events = _events(store, inbox, user, lines, draining)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
@@ -121,12 +129,12 @@ def routes(store: Store, clock: Callable[[], int], draining: Callable[[], bool])
 
 
 async def _events(
-    store: Store, inbox: Inbox, user: str, start: int, draining: Callable[[], bool]
+    store: Store, inbox: Inbox, user: str, lines: Lines, draining: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """Log lines as they are committed, each followed by the profile it led to, and e-mails as they arrive."""
     queue: Queue = asyncio.Queue(WAITING)
     with inbox.heard_by(queue, user):
-        reader = asyncio.create_task(_read(store, user, start, queue))
+        reader = asyncio.create_task(_read(lines, queue))
         try:
             yield b"retry: 1000\n\n"
             async for kind, value in _arrivals(queue, draining):
@@ -155,9 +163,9 @@ async def _arrivals(queue: Queue, draining: Callable[[], bool]) -> AsyncIterator
         yield kind, value
 
 
-async def _read(store: Store, user: str, start: int, queue: Queue) -> None:
+async def _read(lines: Lines, queue: Queue) -> None:
     with suppress(StoreDown):  # the browser opens the feed again
-        async for line in store.follow(user, start):
+        async for line in lines:
             await queue.put(("line", line))
     await queue.put(("end", None))
 

@@ -24,8 +24,10 @@ from handrail.core.inputs import BadInput, check_id, check_size
 from handrail.identity import Caller, Identity, check_user
 from handrail.limits import Limits
 from handrail.profiles import PASSING, Profiles
-from handrail.runner import Outcome, Runner, corrupt_state
+from handrail.quarantine import corrupt_state
+from handrail.runner import Runner
 from handrail.store.protocol import CorruptState, StoreDown
+from handrail.turns import Outcome
 from handrail.web.problems import problem, refusal, store_down
 from handrail.web.segment import KINDS, MAX_ITEM, Call, Envelope, Item, Presence, decode, translate
 

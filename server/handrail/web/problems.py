@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from handrail.core.inputs import BadInput
 from handrail.limits import TooMuch
-from handrail.runner import corrupt_state
+from handrail.quarantine import corrupt_state
 
 # What is wrong decides the status; everything else a caller got wrong is a 400.
 _STATUS = {

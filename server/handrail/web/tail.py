@@ -11,8 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from handrail import eventlog
 from handrail.core.durations import parse_duration
 from handrail.core.inputs import BadInput
+from handrail.core.program import Program
 from handrail.identity import Identity, check_user
 from handrail.store.protocol import Store, StoreDown
 from handrail.web.admin import check_admin
@@ -23,8 +25,15 @@ LOOK_UP_S = 0.5  # how soon a draining server ends the stream
 _encode = msgspec.json.Encoder().encode
 
 
-def routes(store: Store, identity: Identity, clock: Callable[[], int], draining: Callable[[], bool]) -> list[Route]:
-    """`clock` gives milliseconds since the epoch."""
+def routes(
+    store: Store,
+    program: Callable[[str], Program],
+    identity: Identity,
+    *,
+    clock: Callable[[], int],
+    draining: Callable[[], bool],
+) -> list[Route]:
+    """`program` gives the rules a user lives by, `clock` milliseconds since the epoch."""
 
     async def answer(request: Request) -> Response:
         asked = request.query_params
@@ -39,7 +48,7 @@ def routes(store: Store, identity: Identity, clock: Callable[[], int], draining:
             await store.ping()
         except StoreDown:
             return store_down(request)
-        lines = store.follow(user, start, live=live)
+        lines = (eventlog.spell_out(line, program) async for line in store.follow(user, start, live=live))
         return StreamingResponse(_stream(lines, draining), media_type="application/x-ndjson")
 
     return [Route("/api/tail", answer)]

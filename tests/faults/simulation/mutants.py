@@ -5,7 +5,7 @@ from __future__ import annotations
 from .patches import Patch
 
 COMMIT, CLAIM, RETRY, FINISH = "commit.lua", "claim.lua", "retry.lua", "finish.lua"
-RUNNER, HUB, CONNECTION = "runner", "live.hub", "live.connection"
+RUNNER, TURNS, HUB, CONNECTION = "runner", "turns", "live.hub", "live.connection"
 VISIT, ARRIVAL = "live.visit", "live.arrival"
 
 MUTANTS: dict[str, tuple[Patch, ...]] = {
@@ -60,7 +60,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
     "finish-forgets": (Patch(FINISH, "redis.call('HDEL', KEYS[2], ARGV[1])", ""),),
     # --- the turn ---
     "decided-twice": (
-        Patch(RUNNER, "if event.id and event.id in turn.state.seen:", "if False:"),
+        Patch(TURNS, "if event.id and event.id in turn.state.seen:", "if False:"),
         Patch("core.engine", "if event.id and event.id in state.seen:", "if False:"),
     ),
     "told-before-written": (
@@ -82,7 +82,7 @@ MUTANTS: dict[str, tuple[Patch, ...]] = {
         Patch(RUNNER, "        if state.lineage == lineage:\n            return state", "        return state"),
     ),
     "epoch-kept": (Patch(RUNNER, "epoch = state.epoch if stays else secrets.token_hex(8)", "epoch = state.epoch"),),
-    "alarm-forgotten": (Patch(RUNNER, "            alarm=alarm,\n", "            alarm=None,\n"),),
+    "alarm-forgotten": (Patch(TURNS, "        alarm=alarm,\n", "        alarm=None,\n"),),
     # --- timers and presence ---
     "alarm-unread": (
         Patch(

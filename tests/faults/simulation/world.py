@@ -148,6 +148,8 @@ class World:
             for module in [secrets, *(each for name, each in sys.modules.items() if name.startswith("handrail."))]:
                 if hasattr(module, "token_hex"):
                     stack.enter_context(patch.object(module, "token_hex", token))
+                if hasattr(module, "getrandbits"):
+                    stack.enter_context(patch.object(module, "getrandbits", tokens.getrandbits))
             for name in ("random", "randrange", "uniform", "choice", "shuffle", "sample"):
                 stack.enter_context(patch(f"random.{name}", getattr(random, name)))
             structlog.configure(processors=[self._log], cache_logger_on_first_use=False)
