@@ -154,7 +154,7 @@ async def _arm(url: str, program: Program, due: Mapping[str, int]) -> None:
 
     async def arm(user: str, at: int) -> None:
         try:
-            if not await store.commit(_commit(program, user, at)):
+            if not await store.commit(_commit(program, user, at, store.lineage(user))):
                 raise MeasurementFault(f"{user} exists already")
         finally:
             gate.release()
@@ -166,7 +166,7 @@ async def _arm(url: str, program: Program, due: Mapping[str, int]) -> None:
     await store.close()
 
 
-def _commit(program: Program, user: str, due: int) -> Commit:
+def _commit(program: Program, user: str, due: int, lineage: str) -> Commit:
     """The turn in which the user does what the delay waits for, so that it is over at `due`."""
     event = Track(id=f"m-{user}", name="started", at=due - DELAY)
     now = _now()
@@ -174,9 +174,8 @@ def _commit(program: Program, user: str, due: int) -> Commit:
     alarm = engine.alarm(program, step.state)
     if alarm != due:
         raise MeasurementFault(f"the alarm should be due at {due}, not at {alarm}")
-    return Commit(
-        state=replace(step.state, version=1), expected=0, alarm=alarm, seen=((event.id, now),), node="bench", now=now
-    )
+    state = replace(step.state, version=1, lineage=lineage)
+    return Commit(state=state, expected=0, alarm=alarm, seen=((event.id, now),), node="bench", now=now)
 
 
 def _now() -> int:

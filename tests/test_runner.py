@@ -576,6 +576,57 @@ async def test_drain_waits_for_what_was_submitted(desk: Desk, watched: Watched) 
     assert len(watched.commits) == 10
 
 
+async def test_an_alarm_may_be_decided_without_the_ids_of_events(watched: Watched) -> None:
+    """And nothing that was applied is applied again, whether or not somebody reads the whole state meanwhile."""
+    first = Desk(watched)
+    await first.track("greeted", "e1")
+    for version, reads in enumerate((False, True), 2):
+        desk = Desk(watched, node=f"t-{version}")
+        bare = (await desk.runner.read_bare(["ada", "nobody"]))["ada"]
+        assert not bare.seen
+        if reads:
+            await desk.runner.read("ada")
+        ringing = desk.runner.submit("ada", Alarm(at=desk.clock()), bare=bare)
+        again = desk.track("greeted", "e1")
+        await ringing
+        assert (await again).duplicate
+        assert (await desk.track("greeted", "e1")).duplicate
+        assert [commit.state.version for commit in desk.told] == [version]
+    assert watched.shelf.seen["ada"].keys() == {"e1"}
+
+
+async def test_what_is_read_while_an_alarm_is_written_keeps_its_ids(watched: Watched) -> None:
+    await Desk(watched).track("greeted", "e1")
+    desk = Desk(watched, node="t-b")
+    bare = (await desk.runner.read_bare(["ada"]))["ada"]
+    ringing = desk.runner.submit("ada", Alarm(at=desk.clock()), bare=bare)
+    await asyncio.sleep(0)
+    assert (await desk.runner.read("ada")).version == 1
+    await ringing
+    known = desk.runner.recall("ada")
+    assert known is not None
+    assert (known.version, set(known.seen)) == (2, {"e1"})
+    assert (await desk.track("greeted", "e1")).duplicate
+
+
+async def test_an_alarm_of_a_bare_state_that_is_no_longer_the_latest_is_decided_anew(watched: Watched) -> None:
+    first, second = Desk(watched), Desk(watched, node="t-b")
+    await first.track("greeted", "e1")
+    bare = (await second.runner.read_bare(["ada"]))["ada"]
+    await first.track("greeted", "e2")
+    await second.runner.submit("ada", Alarm(at=second.clock()), bare=bare)
+    assert second.told[-1].state.version == 3
+    assert second.told[-1].state.seen.keys() == {"e1", "e2"}
+    assert (await second.track("greeted", "e2")).duplicate
+
+
+async def test_a_visitor_who_is_being_merged_is_read_whole(watched: Watched) -> None:
+    desk = Desk(watched)
+    await desk.track("greeted", "e1")
+    await desk.runner.submit("ada", Merge(id="m", at=desk.clock(), into="ben"))
+    assert await Desk(watched).runner.read_bare(["ada"]) == {}
+
+
 async def test_a_turn_that_is_cancelled_leaves_nobody_waiting(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

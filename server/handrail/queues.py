@@ -6,17 +6,19 @@ import asyncio
 from typing import NamedTuple
 
 from handrail.core.events import Event
+from handrail.core.state import State
 from handrail.turns import Outcome
 
 BATCH = 256  # events in one turn
 
 
 class Waiting(NamedTuple):
-    """An event, who waits for it, and the loop's time when it came."""
+    """An event, who waits for it, the loop's time when it came, and perhaps a state without ids to decide it on."""
 
     event: Event
     future: asyncio.Future[Outcome]
     since: float
+    bare: State | None = None
 
     def settle(self, result: Outcome | BaseException) -> None:
         if self.future.done():

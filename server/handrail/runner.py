@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -88,14 +88,15 @@ class Runner:
         """Every commit of this process is handed to `hear`, before the senders of its events learn of it."""
         self._hearers.append(hear)
 
-    def submit(self, user: str, event: Event) -> asyncio.Future[Outcome]:
-        """Put an event in the user's queue. The future ends when the store has it.
+    def submit(self, user: str, event: Event, *, bare: State | None = None) -> asyncio.Future[Outcome]:
+        """Put an event in the user's queue. The future ends when the store has it. With an alarm comes the user's state
+        without ids, if it was read in advance (`read_bare`).
 
         It fails with StoreDown or TooManyConflicts when it could not be written (it may be sent again: its id is
         applied once), and with CorruptState when what the store has of the user cannot be read.
         """
         loop = asyncio.get_running_loop()
-        entry = Waiting(event, loop.create_future(), loop.time())
+        entry = Waiting(event, loop.create_future(), loop.time(), bare)
         if self._queues.put(user, entry):
             loop.call_soon(self._begin_turn, user)
         return entry.future
@@ -139,6 +140,15 @@ class Runner:
         known = self._states.get(user)
         return known if known is not None and known.version == 0 else self._begin(user)
 
+    async def read_bare(self, users: Iterable[str]) -> dict[str, State]:
+        """What the store has of those who are not in memory, in one round trip and without the ids of their events:
+        enough for an alarm of theirs, see `submit`. Who is left out is for the turn itself to read."""
+        missing = [user for user in users if self._states.get(user) is None]
+        states = await self.store.load_bare(missing) if missing else []
+        for state in states:
+            self.quarantine.mend(state.user)
+        return {state.user: state for state in states if state.merger is None}
+
     async def current(self, user: str) -> State:
         """As `read`, in an epoch that is in the store when this returns: a user who was never written is, so that no
         other process begins another one, and where the store has another history than when the state was written, the
@@ -172,10 +182,12 @@ class Runner:
     def _begin_turn(self, user: str) -> None:
         """Decide the next batch and send its commit."""
         batch, turn = self._queues.take(user), None
-        state = self._states.get(user)
+        known = self._states.get(user)
+        state = known or (batch[0].bare if len(batch) == 1 else None)
         try:
             if state is not None and state.lineage == self.store.lineage(user):
                 turn = self._decide(state, [entry.event for entry in batch], more=self._queues.has_more(user))
+                turn.bare = known is None
             if turn is None or turn.repeats:
                 self.look_after(self._take_turns(user, batch, None))
             elif turn.sets_aside:
@@ -303,8 +315,20 @@ class Runner:
         commit = turn.commit
         assert commit is not None
         self.counts.add("commits")
-        self._states.keep(commit.state)
+        self._remember(turn, commit.state)
         self._tell(Committed(commit.state.user, commit.state, commit.frames, commit.alarm, len(commit.jobs)))
+
+    def _remember(self, turn: Turn, state: State) -> None:
+        if not turn.bare:
+            self._states.keep(state)
+            return
+        known = self._states.get(state.user)  # read since by somebody else
+        if known is None:
+            return
+        if (known.version, known.op) == (turn.base.version, turn.base.op):
+            self._states.keep(msgspec.structs.replace(state, seen=known.seen))
+        else:
+            self._states.drop(state.user)
 
     def _conclude(self, turn: Turn, batch: list[Waiting]) -> None:
         tally(self.counts, turn.results)

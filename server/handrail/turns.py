@@ -69,6 +69,7 @@ class Turn(Struct):
     results: list[Outcome]
     more: bool
     commit: Commit | None = None
+    bare: bool = False  # the states in it lack their ids
 
     @property
     def repeats(self) -> bool:

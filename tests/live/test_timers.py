@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from handrail.core.events import Connected, Track
-from handrail.live.timers import IN_FLIGHT, OVERDUE, SWEEP, Timers, share_out
+from handrail.core.state import State
+from handrail.live.timers import AT_ONCE, IN_FLIGHT, OVERDUE, SWEEP, Timers, share_out
 from handrail.runner import Runner
-from handrail.store import MemoryStore, RedisStore, Store, StoreDown
+from handrail.store import MemoryStore, RedisStore, Shelf, Store, StoreDown
 from handrail.store.keys import BUCKETS
 from handrail.turns import Committed
-from nodes import PROGRAM, Clock, program_of
+from nodes import PROGRAM, Clock, program_of, until
 
 IDLE = 180_000
 
@@ -154,6 +155,84 @@ async def test_many_due_at_once_are_fired_oldest_first_and_bounded(store: RedisS
     numbers = [int(user.removeprefix("user-")) for user, _ in keeper.fired]
     assert sorted(numbers) == list(range(600))
     assert all(abs(place - number) < IN_FLIGHT for place, number in enumerate(numbers))
+
+
+class Slow(MemoryStore):
+    """One whose due alarms are read and then on their way for a while, and whose single loads are counted."""
+
+    loads = 0
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        super().__init__(shelf)
+        self.on_the_way, self.arrives = asyncio.Event(), asyncio.Event()
+        self.arrives.set()
+
+    async def due(self, before: int, buckets: list[int] | None = None, limit: int = 200) -> list[tuple[int, str]]:
+        found = await super().due(before, buckets, limit)
+        self.on_the_way.set()
+        await self.arrives.wait()
+        return found
+
+    async def load(self, user: str) -> State | None:
+        self.loads += 1
+        return await super().load(user)
+
+
+@pytest.fixture
+async def reading(clock: Clock) -> Keeper:
+    """One that knows of an alarm, which is due now; the store is to be read again, which takes its time."""
+    store = Slow()
+    keeper = Keeper(store, clock)
+    await keeper.connect("ada")
+    clock.now += IDLE - 500
+    await keeper.timers.turn()
+    clock.now += SWEEP
+    store.on_the_way.clear()
+    store.arrives.clear()
+    return keeper
+
+
+async def test_a_slow_reading_of_the_store_holds_up_nothing_that_is_known(reading: Keeper) -> None:
+    pumping = asyncio.create_task(reading.timers.run())
+    await until(lambda: bool(reading.fired))
+    pumping.cancel()
+
+
+async def test_an_alarm_that_moved_while_it_was_read_does_not_ring_again(reading: Keeper) -> None:
+    store, commits = reading.runner.store, reading.runner.counts.totals
+    assert isinstance(store, Slow)
+    turn = asyncio.create_task(reading.timers.turn())
+    await store.on_the_way.wait()
+    reading.timers.fire()
+    await reading.runner.drain()
+    before = commits["commits"]
+    store.arrives.set()
+    await turn
+    await reading.runner.drain()
+    assert commits["commits"] == before
+
+
+async def test_those_whom_nobody_holds_are_read_together(clock: Clock) -> None:
+    shelf = Shelf()
+    setting = Keeper(MemoryStore(shelf), clock, "t-gone")
+    for number in range(AT_ONCE):
+        await setting.connect(f"user-{number}")
+    store = Slow(shelf)
+    read: list[int] = []
+    bare = store.load_bare
+
+    async def load_bare(users: Sequence[str]) -> list[State]:
+        read.append(len(users))
+        found = await bare(users)
+        store.loads -= len(found)  # which memory has from there
+        return found
+
+    store.load_bare = load_bare  # type: ignore[method-assign]
+    keeper = Keeper(store, clock)
+    clock.now += IDLE
+    await keeper.timers.turn()
+    await keeper.runner.drain()
+    assert (len(keeper.fired), read, store.loads) == (AT_ONCE, [AT_ONCE], 0)
 
 
 class Away(MemoryStore):

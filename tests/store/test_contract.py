@@ -76,6 +76,17 @@ async def test_a_state_comes_back_as_it_went_in(any_store: Store) -> None:
     assert loaded == state
 
 
+async def test_of_many_users_the_states_come_without_ids(any_store: Store) -> None:
+    for user in ("ana", "ben"):
+        await any_store.commit(turn(user, op=OP, seen=((f"{user}-1", NOW),)))
+    bare = await any_store.load_bare(["ana", "nobody", "ben"])
+    assert [(state.user, state.version, state.op, dict(state.seen)) for state in bare] == [
+        ("ana", 1, OP, {}),
+        ("ben", 1, OP, {}),
+    ]
+    assert await any_store.load_bare([]) == []
+
+
 async def test_a_commit_that_was_handed_over_can_be_asked_for(any_store: Store) -> None:
     async def hand_over(commit: Commit) -> bool:
         told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from time import time_ns
 from typing import Any
 
@@ -61,6 +61,10 @@ class MemoryStore:
         state = load_state(blob, dict(self.shelf.seen.get(user, {})))
         state.op = head.op
         return state
+
+    async def load_bare(self, users: Sequence[str]) -> list[State]:
+        loaded = [await self.load(user) for user in users]
+        return [msgspec.structs.replace(state, seen={}) for state in loaded if state is not None]
 
     async def commit(self, commit: Commit) -> bool:
         state, user, shelf = commit.state, commit.state.user, self.shelf

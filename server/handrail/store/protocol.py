@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -102,6 +102,10 @@ class Store(Protocol):
 
     async def load(self, user: str) -> State | None:
         """The user's state with `seen` and the op it was written by, or None. Raises StoreDown."""
+
+    async def load_bare(self, users: Sequence[str]) -> list[State]:
+        """As `load` without `seen`, in one round trip, of those of whom a state can be read at once: what is with the
+        others, StoreDown included, `load` tells."""
 
     async def commit(self, commit: Commit) -> bool:
         """Write; False when what is stored is not what the commit builds on (nothing was written). Raises StoreDown:

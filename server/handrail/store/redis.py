@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Self
 
@@ -127,6 +128,13 @@ class RedisStore:
             if isinstance(reply, hiredis.ReplyError):
                 raise fault(reply, keys.state)
         return read_state(user, blob, seen)
+
+    async def load_bare(self, users: Sequence[str]) -> list[State]:
+        at: dict[Pipeline, list[str]] = {}
+        for user in users:
+            at.setdefault(self._masters.owner(bucket_of(user)), []).append(user)
+        loads = [load_bare(server, held) for server, held in at.items()]
+        return [state for loaded in await asyncio.gather(*loads) for state in loaded]
 
     async def commit(self, commit: Commit) -> bool:
         keys, arguments = pack_commit(commit)
@@ -389,6 +397,21 @@ class RedisStore:
             except hiredis.ReplyError as error:
                 if name[0] == "EVAL" or not str(error).startswith("NOSCRIPT"):
                     raise fault(error, keys[0]) from None
+
+
+async def load_bare(server: Pipeline, users: Sequence[str]) -> list[State]:
+    """The states that one server has of these users, without their ids."""
+    packed = b"".join([pack(("GET", user_keys(user).state)) for user in users])
+    try:
+        blobs = await server.send_many(packed, len(users))
+    except StoreDown:
+        return []
+    found = []
+    for user, blob in zip(users, blobs, strict=True):
+        if isinstance(blob, bytes):
+            with suppress(CorruptState):
+                found.append(read_state(user, blob, ()))
+    return found
 
 
 async def send_confirmed(server: Pipeline, *command: Any) -> Any:
