@@ -167,8 +167,8 @@ async def settle(client: ClientConnection, texts: list[str]) -> list[str]:
 
 @pytest.fixture
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[list[Any]]:
-    """Fails where anything was logged. That the loop was held up may be the test's own doing, which shares it: what takes
-    long is sent once more instead."""
+    """Fails where anything was logged. That the loop was held up may be the test's own doing, which shares it: what
+    takes long is sent once more instead."""
     with capture_logs() as logged, caplog.at_level(logging.WARNING):
         yield logged
     told = [line for line in logged if line["log_level"] not in ("debug", "info")]
