@@ -31,15 +31,17 @@ class Decided(Protocol):
 
 
 def write(user: str, event: Event, decided: Decided, now: int) -> bytes:
+    told: list[Considered] = []
+    unmet = _part(decided.trace, told)
     line: dict[str, Any] = {
         "at": event.at,
         "now": now,
         "user": user,
         "event": msgspec.structs.replace(event, parcel=None) if isinstance(event, Absorb) else event,
         "decisions": [effect for effect in decided.effects if isinstance(effect, Decision)],
-        "trace": [each for each in decided.trace if not _is_plain(each)],
+        "trace": told,
     }
-    if unmet := [each.trigger for each in decided.trace if _is_plain(each)]:
+    if unmet:
         line["unmet"] = unmet
     pushed = [effect.frame for effect in decided.effects if isinstance(effect, Push)]
     if prompts := {frame.id: frame.message for frame in pushed if isinstance(frame, frames.Prompt)}:
@@ -60,6 +62,12 @@ def spell_out(line: dict[str, Any], program: Callable[[str], Program]) -> dict[s
     return line
 
 
-def _is_plain(each: Considered) -> bool:
-    """Whether the trigger's name tells it all."""
-    return each.outcome == "not-met" and not each.detail
+def _part(trace: tuple[Considered, ...], told: list[Considered]) -> list[str]:
+    """The names of those triggers of which they tell it all; the others are added to `told`."""
+    unmet = []
+    for each in trace:
+        if each.outcome == "not-met" and not each.detail:
+            unmet.append(each.trigger)
+        else:
+            told.append(each)
+    return unmet
