@@ -25,7 +25,7 @@ from handrail.live.connection import Out, name_kind
 from handrail.live.reception import Reception
 from handrail.live.refusals import Send, refuse_stream
 from handrail.live.visit import Visit
-from handrail.live.websocket import Receive, read_header
+from handrail.live.websocket import Receive
 from handrail.quarantine import corrupt_state
 from handrail.store.protocol import CorruptState
 
@@ -144,6 +144,13 @@ def encode_event(out: Out) -> bytes:
     """One message as an event."""
     place = b"id: %s:%d\n" % (out.epoch.encode(), out.offset) if out.epoch else b""
     return b"event: %s\n%sdata: %s\n\n" % (name_kind(out.data).encode(), place, out.data)
+
+
+def read_header(scope: MutableMapping[str, Any], name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None
 
 
 def read_query(query: bytes) -> dict[str, str]:

@@ -107,10 +107,3 @@ class Socket:
 def _frame(out: Out) -> bytes:
     out.framed = frame_text(out.data)
     return out.framed
-
-
-def read_header(scope: MutableMapping[str, Any], name: bytes) -> str | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value).decode("latin-1")
-    return None
